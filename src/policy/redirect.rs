@@ -1,0 +1,15 @@
+use super::{Invalid, Policy, Refs};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spec {}
+
+#[derive(Debug)]
+pub struct Redirect {}
+
+impl Policy for Redirect {
+    type Spec = Spec;
+
+    fn compile(_spec: &Spec, _refs: &Refs) -> Result<Self, Invalid> {
+        Ok(Redirect {})
+    }
+}
