@@ -142,8 +142,8 @@ enforceNodeAllocatable: []
 failSwapOn: false
 localStorageCapacityIsolation: false
 containerRuntimeEndpoint: "unix://{c.CONTAINERD_SOCKET}"
-evictionHard:
-  {{memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%"}}
+evictionHard: {{memory.available: "0%", nodefs.available: "0%",
+  imagefs.available: "0%", nodefs.inodesFree: "0%"}}
 imageGCHighThresholdPercent: 100
 maxPods: 200
 syncFrequency: 1s

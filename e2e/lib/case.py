@@ -3,9 +3,8 @@
 import re
 import uuid
 
-from e2e.driver.paths import RESULTS
 from e2e.driver.shell import Log
-from e2e.lib import kube, manifests
+from e2e.lib import kube, manifests, results
 from e2e.lib.wait import wait_for
 
 TIDEGATE = "tidegate-system"
@@ -80,9 +79,6 @@ class Case:
     def say(self, text: str) -> None:
         self.log.say(text)
 
-    def record(self, file: str, line: str) -> None:
-        """Appends a line to a results file, and shows it."""
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        with open(RESULTS / file, "a") as results:
-            results.write(line + "\n")
-        self.log.say(line)
+    def record(self, file: str, columns: list[str], values: list) -> None:
+        """Adds a row to a table of results, and shows it."""
+        self.log.say("       " + results.row(file, columns, values))
