@@ -24,6 +24,11 @@ def up() -> None:
     for network in _ROUTED:
         output("ip", "route", "replace", network, "via", c.NODE_IP)
     _inside("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    # What kube-proxy does not know (yet) would bounce between node and host until
+    # the client gives up; refused at once, a client simply tries again.
+    for network in (c.LOAD_BALANCER_RANGE, c.SERVICE_RANGE):
+        _inside("iptables", "-A", "FORWARD", "-d", network,
+                "-j", "REJECT", "--reject-with", "icmp-host-unreachable")
     # Absent without the br_netfilter module; then bridged packets skip iptables
     # and a pod cannot reach itself through a Service, which no test needs.
     if os.path.exists("/proc/sys/net/bridge"):
