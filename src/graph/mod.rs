@@ -10,6 +10,7 @@ pub mod host;
 pub mod matcher;
 pub mod path;
 pub mod shared;
+pub mod stats;
 pub mod tls;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
 pub use shared::Shared;
+pub use stats::RouteStats;
 pub use tls::ListenerTls;
 
 use crate::policy::{AnyPolicy, AnySpec};
@@ -101,6 +103,8 @@ pub struct Rule {
     pub action: Action,
     pub mirrors: Vec<Mirror>,
     pub timeouts: Timeouts,
+    /// The counters of the rule's route; `publish` puts those of the last graph here.
+    pub stats: Arc<RouteStats>,
 }
 
 /// Where a rule comes from: for log lines, metrics and messages.
@@ -112,6 +116,13 @@ pub struct RuleName {
     pub name: Arc<str>,
     /// The rule's own name, or its index.
     pub rule: Arc<str>,
+}
+
+impl RuleName {
+    /// The route that the rule is part of: kind, namespace and name.
+    pub fn route(&self) -> (&'static str, Arc<str>, Arc<str>) {
+        (self.kind, Arc::clone(&self.namespace), Arc::clone(&self.name))
+    }
 }
 
 #[derive(Debug)]
