@@ -47,7 +47,7 @@ class LocalCluster:
             processes.stop(name)
         _kill_containers()
         for name in processes.recorded():
-            processes.stop(name)
+            processes.stop(name, signal.SIGKILL)  # nothing of theirs is kept
         for pid in network.pids() if network.exists() else []:
             processes.kill(pid, signal.SIGKILL)
         _unmount()

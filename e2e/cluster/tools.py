@@ -60,10 +60,14 @@ ALL = [
 ]
 
 
-def build_all(log: Log) -> None:
+# What only a cluster made of our own processes needs.
+NODE = {"kube", "pause", "containerd", "runc", "cni", "coredns"}
+
+
+def build_all(log: Log, node: bool = True) -> None:
     """Builds what is missing and points `bin/` at the builds of today's inputs."""
     BIN.mkdir(parents=True, exist_ok=True)
-    for tool in ALL:
+    for tool in ALL if node else [tool for tool in ALL if tool.name not in NODE]:
         folder = TOOLS / f"{tool.name}-{_key(tool)}"
         if not folder.exists():
             log.say(f"building {tool.name}")
