@@ -38,6 +38,9 @@ class KindCluster(RemoteCluster):
     def load_images(self, log: Log) -> None:
         run(log, "kind", "load", "docker-image", "--name", _NAME, c.TIDEGATE_IMAGE)
 
+    def image_digest(self) -> str:
+        return output("docker", "inspect", "--format", "{{.Id}}", c.TIDEGATE_IMAGE).strip()
+
     def down(self, log: Log) -> None:
         processes.stop("loadbalancer")
         self.stop_proxy()
