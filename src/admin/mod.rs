@@ -1,0 +1,1 @@
+//! The admin address: liveness, readiness, metrics; drain and inspection on loopback.

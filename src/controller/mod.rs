@@ -1,0 +1,1 @@
+//! Writes to the cluster: statuses, events, infrastructure, the Lease.

@@ -1,0 +1,209 @@
+//! The compiled, immutable form of all objects: what the proxy serves from.
+//!
+//! `translate` builds a [`RouteGraph`], [`Shared::publish`] makes it live, and a request holds
+//! one graph from its first byte to its last. Parts refer to each other by index into the
+//! graph's own tables, so that nothing is looked up by name on the request path and state can
+//! be carried over before the graph is shared. No Kubernetes types and no sockets in here.
+
+pub mod backend;
+pub mod builder;
+pub mod find;
+pub mod host;
+pub mod matcher;
+pub mod path;
+pub mod shared;
+pub mod stats;
+pub mod tls;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use backend::{
+    Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
+};
+pub use builder::{GraphBuilder, SectionId};
+pub use host::HostMap;
+pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
+pub use path::PathTable;
+pub use shared::Shared;
+pub use stats::RouteStats;
+pub use tls::{ListenerTls, certified_key};
+
+use crate::policy::{AnyPolicy, AnySpec};
+use crate::reason::Reason;
+
+/// Everything that is served, at one generation.
+#[derive(Debug, Default)]
+pub struct RouteGraph {
+    /// Counts up by one with each publish; 0 before the first.
+    pub generation: u64,
+    /// By the port that is bound.
+    pub listeners: BTreeMap<u16, Arc<Listener>>,
+    pub rules: Vec<Rule>,
+    pub backends: Vec<Backend>,
+    pub policies: Vec<Installed>,
+}
+
+impl RouteGraph {
+    /// The backends of a Service, over all ports and protocols: where its endpoints go.
+    pub fn backends_of<'g>(
+        &'g self,
+        namespace: &'g str,
+        service: &'g str,
+    ) -> impl Iterator<Item = &'g Backend> {
+        let of = move |key: &BackendKey| *key.namespace == *namespace && *key.service == *service;
+        self.backends.iter().filter(move |backend| of(&backend.key))
+    }
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident => $field:ident: $of:ty),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl std::ops::Index<$name> for RouteGraph {
+            type Output = $of;
+            fn index(&self, id: $name) -> &$of {
+                &self.$field[id.0 as usize]
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A rule's place in [`RouteGraph::rules`].
+    RuleId => rules: Rule,
+    /// A backend's place in [`RouteGraph::backends`].
+    BackendId => backends: Backend,
+    /// A policy's place in [`RouteGraph::policies`].
+    PolicyId => policies: Installed,
+}
+
+/// A port, its protocol and its TLS, with everything that can be reached through it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The port that is bound (a container port, or the listener's own plus the offset).
+    pub port: u16,
+    /// The port that users see: of the Gateway's listener or of the Ingress Service.
+    pub public_port: u16,
+    pub protocol: Protocol,
+    /// The sections that share this port, by the host names they claim. For one host the
+    /// first section that has a matching rule answers (a Gateway's before Ingress).
+    pub sections: HostMap<Vec<Arc<Section>>>,
+}
+
+#[derive(Debug)]
+pub enum Protocol {
+    Http,
+    Https(Arc<ListenerTls>),
+}
+
+/// The name of the section that holds all Ingress rules of a port.
+pub const INGRESS: &str = "ingress";
+
+/// One listener of a Gateway (its `sectionName`), or the whole of Ingress on a port.
+#[derive(Debug)]
+pub struct Section {
+    /// `gateway/NAMESPACE/NAME/SECTION` or `ingress`: label of metrics and log lines.
+    pub name: Arc<str>,
+    /// Routes by the host names under which they are attached here.
+    pub hosts: HostMap<PathTable>,
+}
+
+/// Matches lead to a rule; a rule says what happens.
+#[derive(Debug)]
+pub struct Rule {
+    pub name: RuleName,
+    /// In the order of the policy table.
+    pub gates: Vec<PolicyId>,
+    /// In the order the user listed them; responses pass them in reverse.
+    pub transforms: Vec<PolicyId>,
+    pub action: Action,
+    pub mirrors: Vec<Mirror>,
+    pub timeouts: Timeouts,
+    /// The counters of the rule's route; `publish` puts those of the last graph here.
+    pub stats: Arc<RouteStats>,
+}
+
+/// Where a rule comes from: for log lines, metrics and messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleName {
+    /// `HTTPRoute` or `Ingress`.
+    pub kind: &'static str,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    /// The rule's own name, or its index.
+    pub rule: Arc<str>,
+}
+
+impl RuleName {
+    /// The route that the rule is part of: kind, namespace and name.
+    pub fn route(&self) -> (&'static str, Arc<str>, Arc<str>) {
+        (self.kind, Arc::clone(&self.namespace), Arc::clone(&self.name))
+    }
+}
+
+#[derive(Debug)]
+pub enum Action {
+    Forward(Split),
+    /// Answer with the reason's status. For rules that cannot be resolved.
+    Refuse(Reason),
+}
+
+/// Weighted targets; `total` is the sum of their weights and never 0.
+#[derive(Debug)]
+pub struct Split {
+    pub targets: Vec<Target>,
+    pub total: u32,
+}
+
+#[derive(Debug)]
+pub struct Target {
+    pub weight: u32,
+    /// A reference that cannot be resolved takes its share of requests and answers 500.
+    pub to: Result<BackendId, Reason>,
+    /// Filters of this backendRef, after the rule's own.
+    pub transforms: Vec<PolicyId>,
+}
+
+/// A copy of the request goes to `to`, its answer is thrown away (HTTPRoute `requestMirror`).
+#[derive(Debug)]
+pub struct Mirror {
+    pub to: BackendId,
+    /// Of each `denominator` requests `numerator` are copied.
+    pub numerator: u32,
+    pub denominator: u32,
+}
+
+/// GEP-1742. `None` means: no limit of the route's own, the proxy's default holds.
+/// `Some(Duration::ZERO)` means: no limit at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the head of the request to the last byte of the answer.
+    pub request: Option<Duration>,
+    /// From the request being sent to the head of the backend's answer, each attempt anew.
+    pub backend_request: Option<Duration>,
+    /// Longest silence of a body in either direction; 5 minutes by default.
+    pub idle: Option<Duration>,
+}
+
+/// A compiled policy and by what its state is found again in the next graph.
+#[derive(Debug)]
+pub struct Installed {
+    /// The object and the place in it, such as `RateLimit/ns/name/local`.
+    pub key: Arc<str>,
+    pub spec: AnySpec,
+    pub policy: AnyPolicy,
+}
+
+/// A request's place in the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'g> {
+    pub rule: &'g Rule,
+    pub section: &'g Section,
+    /// The prefix that matched, without a trailing slash: empty for `/`, for exact and for
+    /// regular-expression matches.
+    pub prefix: &'g str,
+}

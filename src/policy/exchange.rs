@@ -1,0 +1,137 @@
+//! What a policy may see and change: one request, and the head of its response.
+//!
+//! Policies touch heads only through these types, so that the HTTP engine and the form of a
+//! head can change without them. Bodies are not here: a policy that needs one wraps it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::reason::Reason;
+
+/// One request on its way through gates and transforms.
+#[derive(Debug)]
+pub struct Exchange {
+    pub request: RequestHead,
+    pub client: Client,
+    /// The path prefix that the matched rule was found by, without a trailing slash, or empty.
+    /// `ReplacePrefixMatch` (HTTPRoute `urlRewrite.path`) replaces exactly this.
+    pub matched_prefix: Box<str>,
+    /// Milliseconds since the Unix epoch when the head was complete; the clock of limiters.
+    pub now_ms: u64,
+    /// Who was authenticated, by the name that an authentication policy knows; for the log.
+    pub consumer: Option<Box<str>>,
+    /// The tightest quota that a limiter took from, for the response's header fields.
+    pub quota: Option<Quota>,
+    /// The request's Origin where a CORS policy allows it: later policies may change the field.
+    pub allowed_origin: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// An exchange that no policy has seen yet.
+    pub fn new(
+        request: RequestHead,
+        client: Client,
+        matched_prefix: impl Into<Box<str>>,
+        now_ms: u64,
+    ) -> Self {
+        Exchange {
+            request,
+            client,
+            matched_prefix: matched_prefix.into(),
+            now_ms,
+            consumer: None,
+            quota: None,
+            allowed_origin: None,
+        }
+    }
+}
+
+/// What is left of a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests that may come at once.
+    pub limit: u32,
+    /// Of these, how many are left.
+    pub remaining: u32,
+    /// Seconds until all of `limit` is left again.
+    pub reset_s: u64,
+}
+
+/// The head of a request after the head checks: one Host, a normal path, no hop-by-hop fields.
+#[derive(Debug)]
+pub struct RequestHead {
+    pub method: Method,
+    pub scheme: Scheme,
+    /// Lower-case host without port and without a trailing dot; IPv6 in brackets.
+    pub host: Box<str>,
+    /// The port that the client wrote in Host or `:authority`, if it wrote one.
+    pub port: Option<u16>,
+    /// The path in normal form: begins with `/`, no dot segments, no empty segments.
+    pub path: Box<str>,
+    /// What follows the first `?`, without it.
+    pub query: Option<Box<str>>,
+    /// End-to-end fields. `host` is not in here: `host` and `port` above are what counts.
+    pub headers: HeaderMap,
+    /// What goes upstream as Host when a rewrite changed it; else the client's own authority.
+    pub upstream_host: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// The client's address: the peer's, or, when the peer is a trusted proxy, what
+    /// X-Forwarded-For says. Limits and access lists go by this one.
+    pub ip: IpAddr,
+    /// The port that users connect to: the Gateway listener's own, not the container's.
+    pub listener_port: u16,
+}
+
+/// An answer that a policy gives instead of the backend.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub reason: Reason,
+}
+
+impl Reply {
+    /// An answer with the reason's own status and no body; the proxy adds its plain-text body
+    /// to errors that have none.
+    pub fn of(reason: Reason) -> Self {
+        Reply { status: reason.status(), headers: HeaderMap::new(), body: Bytes::new(), reason }
+    }
+}
+
+/// The head of a response, from the backend or from a policy.
+#[derive(Debug)]
+pub struct ResponseHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
