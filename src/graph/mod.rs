@@ -6,22 +6,29 @@
 //! be carried over before the graph is shared. No Kubernetes types and no sockets in here.
 
 pub mod backend;
+pub mod builder;
+pub mod find;
 pub mod host;
 pub mod matcher;
 pub mod path;
 pub mod shared;
+pub mod stats;
 pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
+pub use backend::{
+    Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
+};
+pub use builder::{GraphBuilder, SectionId};
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
 pub use shared::Shared;
-pub use tls::ListenerTls;
+pub use stats::RouteStats;
+pub use tls::{ListenerTls, certified_key};
 
 use crate::policy::{AnyPolicy, AnySpec};
 use crate::reason::Reason;
@@ -36,6 +43,18 @@ pub struct RouteGraph {
     pub rules: Vec<Rule>,
     pub backends: Vec<Backend>,
     pub policies: Vec<Installed>,
+}
+
+impl RouteGraph {
+    /// The backends of a Service, over all ports and protocols: where its endpoints go.
+    pub fn backends_of<'g>(
+        &'g self,
+        namespace: &'g str,
+        service: &'g str,
+    ) -> impl Iterator<Item = &'g Backend> {
+        let of = move |key: &BackendKey| *key.namespace == *namespace && *key.service == *service;
+        self.backends.iter().filter(move |backend| of(&backend.key))
+    }
 }
 
 macro_rules! ids {
@@ -81,6 +100,9 @@ pub enum Protocol {
     Https(Arc<ListenerTls>),
 }
 
+/// The name of the section that holds all Ingress rules of a port.
+pub const INGRESS: &str = "ingress";
+
 /// One listener of a Gateway (its `sectionName`), or the whole of Ingress on a port.
 #[derive(Debug)]
 pub struct Section {
@@ -101,6 +123,8 @@ pub struct Rule {
     pub action: Action,
     pub mirrors: Vec<Mirror>,
     pub timeouts: Timeouts,
+    /// The counters of the rule's route; `publish` puts those of the last graph here.
+    pub stats: Arc<RouteStats>,
 }
 
 /// Where a rule comes from: for log lines, metrics and messages.
@@ -112,6 +136,13 @@ pub struct RuleName {
     pub name: Arc<str>,
     /// The rule's own name, or its index.
     pub rule: Arc<str>,
+}
+
+impl RuleName {
+    /// The route that the rule is part of: kind, namespace and name.
+    pub fn route(&self) -> (&'static str, Arc<str>, Arc<str>) {
+        (self.kind, Arc::clone(&self.namespace), Arc::clone(&self.name))
+    }
 }
 
 #[derive(Debug)]

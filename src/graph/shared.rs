@@ -63,6 +63,12 @@ impl Shared {
                 backend.endpoints = Arc::clone(set);
             }
         }
+        let mut stats: HashMap<_, _> =
+            old.rules.iter().map(|rule| (rule.name.route(), Arc::clone(&rule.stats))).collect();
+        for rule in &mut graph.rules {
+            let of_route = stats.entry(rule.name.route()).or_default();
+            rule.stats = Arc::clone(of_route);
+        }
         let generation = graph.generation;
         self.graph.store(Arc::new(graph));
         self.generation.store(generation, Ordering::Release);

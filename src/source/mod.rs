@@ -1,1 +1,98 @@
 //! Where objects come from: a cluster's watches or files; both give the same Snapshot.
+//!
+//! Either source keeps its objects in one [`Handle`] (a [`world`](self) that many tasks share),
+//! marks it dirty when something changed that `translate` could see, and paces the passes.
+//! Nothing in here interprets objects beyond decoding them: that is `translate`'s work. Writing
+//! to the cluster is `controller`'s.
+
+mod cluster;
+mod echo;
+mod files;
+mod object;
+mod stats;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use cluster::{ClusterSource, Timing};
+pub use echo::Echoes;
+pub use files::{Embedded, FileProblem, FileSource, Origin};
+pub use stats::{SourceCounts, SourceStats};
+pub use world::Handle;
+
+use crate::translate::{Key, Peer, Snapshot};
+
+/// Under churn one pass follows the last after this long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Either source, with one way to use it.
+pub enum Source {
+    Cluster(ClusterSource),
+    Files(FileSource),
+}
+
+impl Source {
+    /// The part that other tasks may hold, too.
+    pub fn handle(&self) -> &Handle {
+        match self {
+            Source::Cluster(source) => &source.world,
+            Source::Files(source) => &source.world,
+        }
+    }
+
+    /// Returns when a pass is due: everything has been listed once and something changed. The
+    /// first change after quiet is taken at once; under churn passes begin 50 ms apart.
+    /// Dropping the future loses nothing.
+    pub async fn changed(&mut self) {
+        let (world, pace) = match self {
+            Source::Cluster(source) => (&source.world, &mut source.pace),
+            Source::Files(source) => (&source.world, &mut source.pace),
+        };
+        pace.wait(world).await;
+    }
+
+    /// See [`Handle::snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        self.handle().snapshot()
+    }
+
+    /// See [`Handle::remember_good`].
+    pub fn remember_good(&self, secrets: &[Key]) {
+        self.handle().remember_good(secrets);
+    }
+
+    /// See [`Handle::echoes`].
+    pub fn echoes(&self) -> Echoes {
+        self.handle().echoes()
+    }
+
+    /// See [`Handle::set_listening`].
+    pub fn set_listening(&self, listening: BTreeMap<u16, Result<(), String>>) {
+        self.handle().set_listening(listening);
+    }
+
+    /// See [`Handle::set_peers`].
+    pub fn set_peers(&self, peers: Vec<Peer>) {
+        self.handle().set_peers(peers);
+    }
+}
+
+/// When the last pass began.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+}
+
+impl Pace {
+    async fn wait(&mut self, world: &Handle) {
+        world.due().await;
+        if let Some(last) = self.last {
+            tokio::time::sleep_until(last + PAUSE).await;
+        }
+        self.last = Some(Instant::now());
+        world.begin_pass();
+    }
+}

@@ -1,0 +1,88 @@
+//! One worker's counters: plain atomics that only this worker adds to and the scrape reads.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::graph::stats::Histogram;
+use crate::policy::Kind;
+use crate::reason::Reason;
+
+use super::Record;
+
+/// Status codes that are counted one by one; others fall into their class.
+const STATUSES: std::ops::Range<u16> = 100..600;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// By status code, from 100 on.
+    statuses: Box<[AtomicU64]>,
+    pub reasons: [AtomicU64; Reason::ALL.len()],
+    /// HTTP/1.0, HTTP/1.1, HTTP/2.
+    pub protocols: [AtomicU64; 3],
+    pub policy_answers: [AtomicU64; Kind::ALL.len()],
+    pub connections_opened: AtomicU64,
+    pub connections_closed: AtomicU64,
+    pub handshakes_failed: AtomicU64,
+    pub upstream_connected: AtomicU64,
+    pub upstream_connect_failed: AtomicU64,
+    pub upstream_retries: AtomicU64,
+    pub connect_time: Histogram,
+    pub duration: Histogram,
+    pub bytes_received: AtomicU64,
+    pub bytes_sent: AtomicU64,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        let zeros = || std::iter::repeat_with(AtomicU64::default);
+        WorkerCounters {
+            statuses: zeros().take(STATUSES.len()).collect(),
+            reasons: std::array::from_fn(|_| AtomicU64::default()),
+            protocols: Default::default(),
+            policy_answers: std::array::from_fn(|_| AtomicU64::default()),
+            connections_opened: AtomicU64::default(),
+            connections_closed: AtomicU64::default(),
+            handshakes_failed: AtomicU64::default(),
+            upstream_connected: AtomicU64::default(),
+            upstream_connect_failed: AtomicU64::default(),
+            upstream_retries: AtomicU64::default(),
+            connect_time: Histogram::default(),
+            duration: Histogram::default(),
+            bytes_received: AtomicU64::default(),
+            bytes_sent: AtomicU64::default(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    pub fn request(&self, record: &Record<'_>) {
+        let status = record.status.clamp(STATUSES.start, STATUSES.end - 1);
+        self.statuses[usize::from(status - STATUSES.start)].fetch_add(1, Relaxed);
+        if let Some(reason) = record.reason {
+            self.reasons[reason as usize].fetch_add(1, Relaxed);
+        }
+        let protocol = match record.protocol {
+            http::Version::HTTP_2 => 2,
+            http::Version::HTTP_11 => 1,
+            _ => 0,
+        };
+        self.protocols[protocol].fetch_add(1, Relaxed);
+        self.duration.observe(record.duration);
+        self.bytes_received.fetch_add(record.bytes_received, Relaxed);
+        self.bytes_sent.fetch_add(record.bytes_sent, Relaxed);
+    }
+
+    pub fn upstream_connect(&self, ok: bool, took: Duration) {
+        let counter = if ok { &self.upstream_connected } else { &self.upstream_connect_failed };
+        counter.fetch_add(1, Relaxed);
+        if ok {
+            self.connect_time.observe(took);
+        }
+    }
+
+    /// Status codes that have occurred, with how often.
+    pub fn statuses(&self) -> impl Iterator<Item = (u16, u64)> {
+        STATUSES.zip(self.statuses.iter().map(|c| c.load(Relaxed))).filter(|(_, n)| *n > 0)
+    }
+}
