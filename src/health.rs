@@ -3,7 +3,6 @@
 //! One value, shared by the reconcile loop, the controller and `admin`. The data plane's own
 //! numbers live in `telemetry`; nothing here is touched on the request path.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,64 +25,73 @@ impl Number {
     }
 }
 
+/// One number as the metrics show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Without the prefix of all metrics, and without the `_total` of counters.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub counter: bool,
+    pub value: u64,
+}
+
 macro_rules! health {
-    ($($(#[doc = $help:literal])* $field:ident: $kind:literal $metric:literal;)*) => {
-        /// See the module's documentation. Each field is one metric.
+    (@ counter) => { true };
+    (@ gauge) => { false };
+    ($($(#[doc = $help:literal])* $field:ident: $kind:ident;)*) => {
+        /// See the module's documentation. Each field is one metric of the same name.
         #[derive(Debug, Default)]
         pub struct Health { $($(#[doc = $help])* pub $field: Number,)* }
 
         impl Health {
-            /// Appends all metrics in the Prometheus text format.
-            pub fn render(&self, out: &mut String) {
-                $(
-                    let help = concat!($($help),*);
-                    // Writing to a String cannot fail.
-                    let _ = writeln!(out, "# HELP {} {}", $metric, help.trim());
-                    let _ = writeln!(out, "# TYPE {} {}", $metric, $kind);
-                    let _ = writeln!(out, "{} {}", $metric, self.$field.get());
-                )*
+            /// All numbers of this moment.
+            pub fn shown(&self) -> Vec<Shown> {
+                vec![$(Shown {
+                    name: stringify!($field),
+                    help: concat!($($help),*).trim(),
+                    counter: health!(@ $kind),
+                    value: self.$field.get(),
+                },)*]
             }
         }
     };
 }
 
 health! {
-    /// Generation of the live config; 0 before the first.
-    generation: "gauge" "tidegate_config_generation";
-    /// Unix time of the last publish, in seconds.
-    published_at: "gauge" "tidegate_config_last_success_timestamp_seconds";
-    /// Passes over all objects.
-    passes: "counter" "tidegate_reconcile_passes_total";
-    /// Passes that failed by a defect; the last good config went on serving.
-    failed_passes: "counter" "tidegate_config_reload_errors_total";
-    /// Microseconds that the last pass took, snapshot to publish.
-    pass_micros: "gauge" "tidegate_reconcile_last_duration_microseconds";
-    /// Objects that are there and cannot be decoded.
-    undecodable: "gauge" "tidegate_undecodable_objects";
-    /// Ports that should be listened on and cannot be.
-    failed_ports: "gauge" "tidegate_listeners_failed";
-    /// Tasks of the control plane that died by a defect and were started again.
-    restarts: "counter" "tidegate_control_task_restarts_total";
-    /// 1 while this pod holds the Lease.
-    leader: "gauge" "tidegate_leader";
-    /// Times that this pod won the Lease.
-    elections: "counter" "tidegate_elections_won_total";
-    /// Calls about the Lease that failed.
-    lease_errors: "counter" "tidegate_lease_errors_total";
-    /// Statuses written.
-    status_writes: "counter" "tidegate_status_writes_total";
-    /// Statuses that the API server refused to write; a conflict with a newer object is none.
-    status_errors: "counter" "tidegate_status_write_errors_total";
-    /// Services and EndpointSlices of Gateways written or deleted.
-    infrastructure_writes: "counter" "tidegate_infrastructure_writes_total";
-    /// Services and EndpointSlices that the API server refused; a conflict is none.
-    infrastructure_errors: "counter" "tidegate_infrastructure_write_errors_total";
-    /// Events written.
-    events: "counter" "tidegate_events_written_total";
-    /// Events not written, because there were too many or the API server refused them.
-    events_dropped: "counter" "tidegate_events_dropped_total";
-    /// Tidegate pods that answer and are ready, this one included.
-    ready_peers: "gauge" "tidegate_ready_peers";
+    /// Unix time of the last publish, in seconds
+    config_last_success_timestamp_seconds: gauge;
+    /// Passes over all objects
+    reconcile_passes: counter;
+    /// Passes that failed by a defect; the last good config went on serving
+    reconcile_failures: counter;
+    /// Microseconds that the last pass took, from snapshot to publish
+    reconcile_last_duration_microseconds: gauge;
+    /// Objects that are there and cannot be decoded
+    undecodable_objects: gauge;
+    /// Ports that should be listened on and cannot be
+    listeners_failed: gauge;
+    /// Tasks of the control plane that died by a defect and were started again
+    control_task_restarts: counter;
+    /// 1 while this pod holds the Lease
+    leader: gauge;
+    /// Times that this pod won the Lease
+    elections_won: counter;
+    /// Calls about the Lease that failed
+    lease_errors: counter;
+    /// Statuses written
+    status_writes: counter;
+    /// Statuses that the API server refused to write; a conflict with a newer object is none
+    status_write_errors: counter;
+    /// Services and EndpointSlices of Gateways written or deleted
+    infrastructure_writes: counter;
+    /// Services and EndpointSlices that the API server refused; a conflict is none
+    infrastructure_write_errors: counter;
+    /// Events written
+    events_written: counter;
+    /// Events that the API server refused
+    events_dropped: counter;
+    /// Tidegate pods that answer and are ready, this one included
+    ready_peers: gauge;
 }
 
 impl Health {
@@ -97,7 +105,7 @@ impl Health {
             let running = AbortOnDrop(tokio::spawn(task()));
             match running.join().await {
                 Err(e) if e.is_panic() => {
-                    self.restarts.add(1);
+                    self.control_task_restarts.add(1);
                     tracing::error!(task = name, "a defect ended a task; starting it again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -129,18 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_have_help_type_and_value() {
+    fn every_number_is_shown_with_its_help_and_kind() {
         let health = Health::default();
-        health.passes.add(3);
-        let mut text = String::new();
-        health.render(&mut text);
-        assert!(text.contains(
-            "# HELP tidegate_reconcile_passes_total Passes over all objects.\n\
-             # TYPE tidegate_reconcile_passes_total counter\n\
-             tidegate_reconcile_passes_total 3\n"
-        ));
-        let names = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).count();
-        assert_eq!(text.lines().count(), 3 * names);
+        health.reconcile_passes.add(3);
+        let shown = health.shown();
+        let passes = shown.iter().find(|s| s.name == "reconcile_passes").unwrap();
+        assert_eq!((passes.value, passes.counter), (3, true));
+        assert!(!shown.iter().find(|s| s.name == "leader").unwrap().counter);
+        assert!(shown.iter().all(|s| !s.help.is_empty()));
     }
 
     #[tokio::test]
@@ -155,6 +159,6 @@ mod tests {
                 }
             })
             .await;
-        assert_eq!(health.restarts.get(), 1);
+        assert_eq!(health.control_task_restarts.get(), 1);
     }
 }

@@ -64,27 +64,26 @@ impl Reconciler {
     async fn pass(&mut self) {
         let began = Instant::now();
         let snapshot = Arc::new(self.source.snapshot());
-        self.health.passes.add(1);
-        self.health.undecodable.set(snapshot.undecodable.len() as u64);
+        self.health.reconcile_passes.add(1);
+        self.health.undecodable_objects.set(snapshot.undecodable.len() as u64);
         // A thread of its own also turns a panic into a value.
         let seen = Arc::clone(&snapshot);
         let Ok(translation) = tokio::task::spawn_blocking(move || translate(&seen)).await else {
-            self.health.failed_passes.add(1);
+            self.health.reconcile_failures.add(1);
             tracing::error!("a defect ended a pass; the last good config goes on serving");
             return;
         };
         self.publish(&snapshot, translation);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.health.pass_micros.set(micros);
+        self.health.reconcile_last_duration_microseconds.set(micros);
         tracing::debug!(generation = self.shared.generation(), micros, "published");
     }
 
     fn publish(&mut self, snapshot: &Snapshot, translation: Translation) {
         let Translation { graph, statuses, infrastructure, notes, good_certificates } = translation;
-        let generation = self.shared.publish(graph);
-        self.health.generation.set(generation);
+        self.shared.publish(graph);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        self.health.published_at.set(now);
+        self.health.config_last_success_timestamp_seconds.set(now);
         self.source.remember_good(&good_certificates);
         self.tell(&notes);
         let members = peers::members(snapshot);
@@ -114,7 +113,7 @@ impl Reconciler {
             tracing::warn!(port, why, "a port cannot be listened on");
         }
         let failed = listening.values().filter(|bound| bound.is_err()).count();
-        self.health.failed_ports.set(failed as u64);
+        self.health.listeners_failed.set(failed as u64);
         self.source.set_listening(BTreeMap::clone(&listening));
         self.become_ready();
     }

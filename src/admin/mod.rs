@@ -3,9 +3,10 @@
 //!
 //! A small HTTP/1.1 server on the control plane's runtime, bounded in connections, time and
 //! memory. It shows and never decides: what `/drain` starts is `lifecycle`'s, what `/metrics`
-//! prints comes from `telemetry` and `health`. What `/config` shows is in `config`.
+//! prints comes from `telemetry`, `health` and `source`. What `/config` shows is in `config`.
 
 mod config;
+mod metrics;
 mod peer;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::controller::peers::Listening;
 use crate::graph::Shared;
 use crate::lifecycle::{Lifecycle, Phase};
+pub use metrics::ControlPlane;
 
 /// Connections at once, and of one address: a noisy neighbour must not starve the kubelet.
 const MAX_CONNECTIONS: usize = 256;
@@ -37,8 +39,8 @@ const MAX_PER_ADDRESS: usize = 16;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
-/// Appends metrics in the Prometheus text format.
-pub type MetricsText = Box<dyn Fn(&mut String) + Send + Sync>;
+/// Makes all metrics, in the OpenMetrics text format.
+pub type Metrics = Box<dyn Fn() -> String + Send + Sync>;
 /// Makes a JSON document.
 pub type Document = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
@@ -49,7 +51,7 @@ pub struct Admin {
     /// Who this process is among its peers; see [`PeerReport::identity`].
     pub identity: String,
     pub listening: Listening,
-    pub metrics: Vec<MetricsText>,
+    pub metrics: Metrics,
     pub problems: Document,
 }
 
@@ -140,11 +142,8 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Body> {
-        let mut out = String::with_capacity(16 * 1024);
-        for append in &self.metrics {
-            append(&mut out);
-        }
-        typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out)
+        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        typed(StatusCode::OK, content_type, (self.metrics)())
     }
 
     /// Answers once the delay is over, so that a preStop hook lasts as long as it must.

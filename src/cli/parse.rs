@@ -1,7 +1,9 @@
 //! The values of flags, parsed once at the edge.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 
 /// `10s`, `500ms`, `1m30s`; not negative.
@@ -32,6 +34,13 @@ pub(super) fn port_range(text: &str) -> Result<PortRange, String> {
     Ok(range)
 }
 
+/// `10.0.0.0/8`, or a single address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let single = text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or(single).map_err(|_| "not a CIDR such as 10.0.0.0/8".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +61,12 @@ mod tests {
         for wrong in ["20000", "3-2", "0-100", "30000-20000", "20000-99999", "a-b"] {
             assert!(port_range(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_single_address_is_a_network() {
+        assert_eq!(network("10.0.0.0/8").unwrap().prefix_len(), 8);
+        assert_eq!(network("10.0.0.1").unwrap().prefix_len(), 32);
+        assert!(network("ten").is_err());
     }
 }

@@ -67,7 +67,7 @@ impl Work for Events {
                 return false;
             }
             match self.write(note, uid).await {
-                Ok(()) => self.health.events.add(1),
+                Ok(()) => self.health.events_written.add(1),
                 Err(Failure::NotLeader) => return false,
                 Err(failure) => {
                     self.health.events_dropped.add(1);

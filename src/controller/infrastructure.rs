@@ -85,7 +85,7 @@ impl Work for Infrastructure {
                 Err(Failure::Conflict) => {}
                 Err(failure) => {
                     complete = false;
-                    self.health.infrastructure_errors.add(1);
+                    self.health.infrastructure_write_errors.add(1);
                     let (kind, key) = target(write);
                     tracing::warn!(
                         kind = kind.kind(),

@@ -280,6 +280,7 @@ impl Candidate {
         if !led && self.own.is_none() && !self.failing {
             return;
         }
+        let call = self.times.call;
         let giving_back = async {
             for _ in 0..3 {
                 let Some(lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
@@ -293,7 +294,7 @@ impl Candidate {
             }
             Ok::<_, Lost>(())
         };
-        match timeout(self.times.call, giving_back).await {
+        match timeout(call, giving_back).await {
             Ok(Ok(())) => tracing::info!("the Lease is given back"),
             Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back"),
             Err(_) => tracing::warn!("the Lease could not be given back in time"),
@@ -304,7 +305,7 @@ impl Candidate {
         let led = self.until.borrow().is_some();
         match (led, until.is_some()) {
             (false, true) => {
-                self.health.elections.add(1);
+                self.health.elections_won.add(1);
                 tracing::info!(identity = self.identity, "leading: this pod writes now");
             }
             (true, false) => tracing::info!(identity = self.identity, "not leading any more"),

@@ -83,34 +83,11 @@ pub struct Peers {
     pub listening: Listening,
     pub source: Handle,
     pub health: Arc<Health>,
-    gone: watch::Sender<Arc<BTreeSet<String>>>,
+    /// Empty at first.
+    pub gone: watch::Sender<Arc<BTreeSet<String>>>,
 }
 
 impl Peers {
-    pub fn new(
-        identity: String,
-        pod_ip: Option<IpAddr>,
-        pod_name: Option<String>,
-        admin_port: u16,
-        lifecycle: Lifecycle,
-        listening: Listening,
-        source: Handle,
-        health: Arc<Health>,
-    ) -> Self {
-        let gone = watch::Sender::default();
-        Peers {
-            identity,
-            pod_ip,
-            pod_name,
-            admin_port,
-            lifecycle,
-            listening,
-            source,
-            health,
-            gone,
-        }
-    }
-
     /// The processes that are known to be gone.
     pub fn gone(&self) -> Gone {
         self.gone.subscribe()

@@ -93,31 +93,33 @@ impl Work for Statuses {
     async fn perform(&mut self, pass: &Pass) -> bool {
         self.done.retain(|_, done| done.at.elapsed() < MEMORY);
         let this = &*self;
-        let due: Vec<(&StatusWrite, String)> = pass
+        let due: Vec<(usize, String)> = pass
             .statuses
             .iter()
-            .filter_map(|wanted| {
+            .enumerate()
+            .filter_map(|(at, wanted)| {
                 let object = &wanted.object;
                 let done = this.done.get(&(object.kind, object.key.clone()));
                 match step(wanted, done) {
                     Step::Nothing => None,
-                    Step::WriteAt(version) => Some((wanted, version.to_owned())),
+                    Step::WriteAt(version) => Some((at, version.to_owned())),
                 }
             })
             .collect();
-        let calls = due.into_iter().map(|(wanted, version)| async move {
-            (wanted, this.write(wanted, &version).await)
+        let calls = due.into_iter().map(|(at, version)| async move {
+            (at, this.write(&pass.statuses[at], &version).await)
         });
         let outcomes: Vec<_> =
             futures_util::stream::iter(calls).buffer_unordered(CONCURRENT).collect().await;
         let mut complete = true;
-        for (wanted, outcome) in outcomes {
+        for (at, outcome) in outcomes {
+            let wanted = &pass.statuses[at];
             match outcome {
                 Ok(version) => self.succeeded(wanted, version),
                 Err(Failure::Conflict | Failure::Gone) => {}
                 Err(failure) => {
                     complete = false;
-                    self.health.status_errors.add(1);
+                    self.health.status_write_errors.add(1);
                     tracing::warn!(
                         kind = wanted.object.kind.kind(),
                         object = %wanted.object.key,

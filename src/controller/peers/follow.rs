@@ -36,11 +36,12 @@ pub enum Heard {
 }
 
 /// How a stream ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum End {
-    /// By the other side.
+    #[error("the other side closed it")]
     Closed,
-    /// It may be alive.
+    /// The other side may be alive.
+    #[error(transparent)]
     Unclear(io::Error),
 }
 
@@ -57,8 +58,8 @@ pub(super) async fn follow(ip: IpAddr, port: u16, news: mpsc::Sender<(IpAddr, He
                         Err(end) => break end,
                     }
                 };
-                last.ended(&end);
-                tracing::debug!(peer = %ip, ?end, "the peer's stream ended");
+                last.closed = matches!(end, End::Closed);
+                tracing::debug!(peer = %ip, %end, "the peer's stream ended");
                 let _ = news.send((ip, Heard::Silent)).await;
             }
             Err(error) => {
@@ -90,16 +91,13 @@ impl Last {
         let _ = news.send((self.ip, Heard::Says(report))).await;
     }
 
-    fn ended(&mut self, end: &End) {
-        self.closed = matches!(end, End::Closed);
-    }
-
     async fn unreachable(&mut self, news: &mpsc::Sender<(IpAddr, Heard)>) {
         self.failed = self.failed.saturating_add(1);
-        if self.closed && self.failed >= ATTEMPTS {
-            if let Some(identity) = self.identity.take() {
-                let _ = news.send((self.ip, Heard::Gone(identity))).await;
-            }
+        if self.closed
+            && self.failed >= ATTEMPTS
+            && let Some(identity) = self.identity.take()
+        {
+            let _ = news.send((self.ip, Heard::Gone(identity))).await;
         }
     }
 }

@@ -92,7 +92,7 @@ async fn pod(identity: &str, addr: &str) -> Pod {
         shared: Arc::default(),
         identity: identity.into(),
         listening,
-        metrics: Vec::new(),
+        metrics: Box::new(String::new),
         problems: Box::new(|| serde_json::Value::Null),
     });
     let server = tokio::spawn(admin.serve(listener));
