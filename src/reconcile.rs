@@ -108,7 +108,8 @@ impl Reconciler {
     /// The data plane has bound or released ports.
     fn follow_listeners(&mut self) {
         let listening = Arc::clone(&self.listening.borrow_and_update());
-        for (port, why) in listening.iter().filter_map(|(p, bound)| Some((p, bound.as_ref().err()?)))
+        for (port, why) in
+            listening.iter().filter_map(|(p, bound)| Some((p, bound.as_ref().err()?)))
         {
             tracing::warn!(port, why, "a port cannot be listened on");
         }
@@ -160,10 +161,8 @@ mod tests {
     fn ready_means_every_listener_was_taken_up_and_one_serves() {
         let bound = |port| (port, Ok(()));
         let failed = |port| (port, Err("in use".to_owned()));
-        let cases = [
-            (vec![], true, "nothing to serve"),
-            (vec![80, 443], false, "nothing bound yet"),
-        ];
+        let cases =
+            [(vec![], true, "nothing to serve"), (vec![80, 443], false, "nothing bound yet")];
         for (ports, ready, why) in cases {
             assert_eq!(served(&graph(&ports), &BTreeMap::new()), ready, "{why}");
         }

@@ -29,7 +29,11 @@ impl ControlPlane {
         let counter = |name, help, value| Shown { name, help, counter: true, value };
         let mut shown = self.health.shown();
         shown.extend([
-            counter("source_events", "Objects that arrived from the cluster or files", counts.events),
+            counter(
+                "source_events",
+                "Objects that arrived from the cluster or files",
+                counts.events,
+            ),
             counter("source_watch_errors", "Errors of lists and watches", counts.watch_errors),
             counter("source_watch_restarts", "Watches built anew", counts.watch_restarts),
             counter("source_undecodable", "Objects that could not be decoded", counts.undecodable),

@@ -94,7 +94,9 @@ impl Admin {
             let admin = Arc::clone(&self);
             async move {
                 let local = remote.ip().to_canonical().is_loopback();
-                Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path(), local).await)
+                Ok::<_, Infallible>(
+                    admin.answer(request.method(), request.uri().path(), local).await,
+                )
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()

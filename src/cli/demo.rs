@@ -66,8 +66,7 @@ pub async fn echo(listener: TcpListener) {
         tokio::spawn(async move {
             let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             server.http1().timer(TokioTimer::new());
-            let service =
-                service_fn(async |request| Ok::<_, Infallible>(answer(&request)));
+            let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request)));
             // Clients come and go: how a connection ended is of no interest.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });

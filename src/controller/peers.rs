@@ -44,10 +44,8 @@ pub fn members(snapshot: &Snapshot) -> Vec<Member> {
     let Some(service) = &snapshot.settings.own_service else { return Vec::new() };
     let slices = snapshot.endpoint_slices.iter();
     let ours = slices.filter(|(key, slice)| belongs(key, slice, service));
-    let mut members: Vec<Member> = ours
-        .flat_map(|(_, slice)| slice.endpoints.iter().flatten())
-        .filter_map(member)
-        .collect();
+    let mut members: Vec<Member> =
+        ours.flat_map(|(_, slice)| slice.endpoints.iter().flatten()).filter_map(member).collect();
     members.sort();
     members.dedup_by(|a, b| a.ip == b.ip);
     members.truncate(MOST_MEMBERS);
