@@ -5,7 +5,11 @@
 
 pub mod demo;
 pub mod drain;
+mod logging;
 mod parse;
+pub mod run;
+mod serve;
+mod settings;
 
 use std::process::ExitCode;
 
@@ -21,6 +25,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve: from the cluster of the kubeconfig or of the pod, from files, or the demo.
+    Run(Box<run::Args>),
     /// Make the process at the admin address leave, and wait until it stops taking new work.
     Drain(drain::Args),
 }
@@ -29,6 +35,7 @@ impl Cli {
     /// Does what was asked. An error is for people: it is printed, and the exit code is 1.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Run(args) => run::run(&args),
             Command::Drain(args) => drain::run(&args),
         }
     }
@@ -48,7 +55,7 @@ mod tests {
     #[test]
     fn every_flag_is_documented_and_an_environment_variable() {
         let cli = Cli::command();
-        for name in ["drain"] {
+        for name in ["run", "drain"] {
             let command = cli.find_subcommand(name).expect("a sub-command");
             for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
                 let long = arg.get_long().expect("a long name");
