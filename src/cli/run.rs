@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::logging;
 use super::parse::{self, PortRange};
+use super::serve::serve;
+use super::settings::{Machine, Plan};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -20,20 +23,40 @@ pub struct Args {
     #[arg(long, env = "TIDEGATE_DEMO", conflicts_with = "from", help_heading = "Source")]
     pub demo: bool,
     /// Only look at these namespaces; by default at all of them.
-    #[arg(long, env = "TIDEGATE_WATCH_NAMESPACES", value_name = "NAME", value_delimiter = ',',
-          help_heading = "Source")]
+    #[arg(
+        long,
+        env = "TIDEGATE_WATCH_NAMESPACES",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Source"
+    )]
     pub watch_namespaces: Vec<String>,
     /// The `spec.controllerName` of the GatewayClasses that are ours.
-    #[arg(long, env = "TIDEGATE_CONTROLLER_NAME", value_name = "NAME",
-          default_value = "tidegate.dev/gateway-controller", help_heading = "Source")]
+    #[arg(
+        long,
+        env = "TIDEGATE_CONTROLLER_NAME",
+        value_name = "NAME",
+        default_value = "tidegate.dev/gateway-controller",
+        help_heading = "Source"
+    )]
     pub controller_name: String,
     /// The `spec.controller` of the IngressClasses that are ours.
-    #[arg(long, env = "TIDEGATE_INGRESS_CONTROLLER_NAME", value_name = "NAME",
-          default_value = "tidegate.dev/ingress-controller", help_heading = "Source")]
+    #[arg(
+        long,
+        env = "TIDEGATE_INGRESS_CONTROLLER_NAME",
+        value_name = "NAME",
+        default_value = "tidegate.dev/ingress-controller",
+        help_heading = "Source"
+    )]
     pub ingress_controller_name: String,
     /// The value of the old annotation `kubernetes.io/ingress.class` that is ours.
-    #[arg(long, env = "TIDEGATE_INGRESS_CLASS", value_name = "NAME", default_value = "tidegate",
-          help_heading = "Source")]
+    #[arg(
+        long,
+        env = "TIDEGATE_INGRESS_CLASS",
+        value_name = "NAME",
+        default_value = "tidegate",
+        help_heading = "Source"
+    )]
     pub ingress_class: String,
     /// Accept Services of type ExternalName as backends. Always on with --from. In a cluster it
     /// lets whoever may write a Service send traffic to any name that the pods can reach.
@@ -83,12 +106,22 @@ pub struct Args {
     pub drain_timeout: Duration,
 
     /// The form of log lines on stderr and of access-log lines on stdout.
-    #[arg(long, env = "TIDEGATE_LOG_FORMAT", value_name = "FORMAT", default_value = "text",
-          help_heading = "Logging")]
+    #[arg(
+        long,
+        env = "TIDEGATE_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Logging"
+    )]
     pub log_format: LogFormat,
     /// error, warn, info, debug, trace, or a filter such as info,tidegate::translate=debug.
-    #[arg(long, env = "TIDEGATE_LOG_LEVEL", value_name = "FILTER", default_value = "info",
-          help_heading = "Logging")]
+    #[arg(
+        long,
+        env = "TIDEGATE_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Logging"
+    )]
     pub log_level: String,
     /// One line on stdout for each request.
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "BOOL", default_value_t = true,
@@ -110,8 +143,13 @@ pub struct Args {
     #[arg(long, env = "TIDEGATE_SERVICE", value_name = "NAME", help_heading = "This pod")]
     pub service: Option<String>,
     /// The Lease that decides which pod writes to the cluster.
-    #[arg(long, env = "TIDEGATE_LEASE_NAME", value_name = "NAME", default_value = "tidegate",
-          help_heading = "This pod")]
+    #[arg(
+        long,
+        env = "TIDEGATE_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "tidegate",
+        help_heading = "This pod"
+    )]
     pub lease_name: String,
 }
 

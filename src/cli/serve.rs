@@ -46,11 +46,8 @@ pub(super) async fn serve(args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
     let socket = TcpListener::bind(admin_address).await.with_context(|| {
         format!("the admin address {admin_address} cannot be listened on; choose one with --admin")
     })?;
-    let house = House {
-        lifecycle: Lifecycle::default(),
-        shared: Arc::default(),
-        health: Arc::default(),
-    };
+    let house =
+        House { lifecycle: Lifecycle::default(), shared: Arc::default(), health: Arc::default() };
     let cluster = if settings.cluster {
         let cluster = Cluster::connect(&pod).await?;
         settings.own_service =
@@ -135,7 +132,10 @@ async fn start_source(
             for problem in &problems {
                 eprintln!("{problem}");
             }
-            eprintln!("tidegate: nothing is started, because files have problems: {}", problems.len());
+            eprintln!(
+                "tidegate: nothing is started, because files have problems: {}",
+                problems.len()
+            );
             Ok(None)
         }
     }
@@ -143,7 +143,8 @@ async fn start_source(
 
 /// Starts the echo backend; returns the quickstart's manifests and its endpoints.
 async fn start_demo() -> anyhow::Result<Vec<Embedded>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the echo backend")?;
+    let listener =
+        TcpListener::bind("127.0.0.1:0").await.context("no port for the echo backend")?;
     let endpoints = demo::endpoints(listener.local_addr()?);
     tokio::spawn(demo::echo(listener));
     let manifests = demo::MANIFESTS.iter();
@@ -154,11 +155,7 @@ async fn start_demo() -> anyhow::Result<Vec<Embedded>> {
     Ok(embedded)
 }
 
-fn start_telemetry(
-    args: &Args,
-    house: &House,
-    handle: &Handle,
-) -> anyhow::Result<Arc<Telemetry>> {
+fn start_telemetry(args: &Args, house: &House, handle: &Handle) -> anyhow::Result<Arc<Telemetry>> {
     let format = match args.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -195,13 +192,7 @@ fn start_admin(
     tokio::spawn(Arc::new(admin).serve(socket))
 }
 
-fn peers(
-    house: &House,
-    pod: &Pod,
-    listening: Listening,
-    source: Handle,
-    admin_port: u16,
-) -> Peers {
+fn peers(house: &House, pod: &Pod, listening: Listening, source: Handle, admin_port: u16) -> Peers {
     Peers {
         identity: pod.identity.clone(),
         pod_ip: pod.ip,
