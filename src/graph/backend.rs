@@ -4,12 +4,20 @@
 //! graph's backend of the same key shares, so endpoint changes need no new graph. How one
 //! endpoint is chosen is `proxy::balance`, how it is connected to is `proxy::pool`.
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHasher;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::tls::provider;
 
 /// What identifies a backend over generations: a Service port, as one protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,9 +52,114 @@ pub enum BackendProtocol {
 #[derive(Debug)]
 pub struct BackendTls {
     pub config: Arc<rustls::ClientConfig>,
-    pub server_name: rustls_pki_types::ServerName<'static>,
+    pub server_name: ServerName<'static>,
     /// Equal identities may share connections: a digest of everything in `config`.
     pub identity: u64,
+}
+
+/// Whose certificates a TLS client believes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Roots {
+    /// The certificate authorities of the machine or image.
+    System,
+    /// These certificates, PEM.
+    Pem(Vec<u8>),
+}
+
+impl BackendTls {
+    /// The client's side of TLS to `server_name` (a host name or an address): TLS 1.2 and 1.3,
+    /// HTTP/2 or HTTP/1.1 by ALPN. Without `verify` every certificate is taken.
+    ///
+    /// # Errors
+    /// A message for the user: the name is none, or there is no usable certificate in `roots`.
+    pub fn new(server_name: &str, roots: &Roots, verify: bool) -> Result<Self, String> {
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| format!("{server_name:?} is not a host name or an IP address"))?;
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = if verify {
+            builder.with_root_certificates(trusted(roots)?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(TakeAll))
+        };
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = super::tls::alpn();
+        let mut identity = FxHasher::default();
+        (server_name, roots, verify).hash(&mut identity);
+        Ok(BackendTls { config: Arc::new(config), server_name: name, identity: identity.finish() })
+    }
+}
+
+fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
+    let pem = match roots {
+        Roots::System => return system_roots(),
+        Roots::Pem(pem) => pem,
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("not PEM: {error}"))?;
+        store.add(certificate).map_err(|error| format!("not a CA certificate: {error}"))?;
+    }
+    if store.is_empty() {
+        return Err("there is no certificate; put PEM blocks `BEGIN CERTIFICATE` there".into());
+    }
+    Ok(Arc::new(store))
+}
+
+/// Read once: the files of an image do not change.
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let store = ROOTS.get_or_init(|| {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(store)
+    });
+    if store.is_empty() {
+        return Err("this machine has no CA certificates; name a CA bundle instead".into());
+    }
+    Ok(Arc::clone(store))
+}
+
+/// Believes every certificate, but still asks for proof of its key.
+#[derive(Debug)]
+struct TakeAll;
+
+impl ServerCertVerifier for TakeAll {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let supported = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, supported)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let supported = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, supported)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

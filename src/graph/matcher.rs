@@ -1,13 +1,20 @@
 //! What a request must look like to meet a rule, and which of several matches wins.
 //!
 //! The precedence is that of HTTPRoute (`spec.rules.matches`): host first (see `host`), then
-//! exact path, regular expression, longest prefix, then method, number of header matches,
-//! number of query matches, then the older route, its name, and the order in the route.
+//! exact path, regular expression (the longer first), longest prefix, then method, number of
+//! header matches, number of query matches, then the older route, its name, and the order in
+//! the route.
 
-use http::{HeaderName, Method};
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, Method};
+use percent_encoding::percent_decode_str;
 use regex::Regex;
 
 use super::RuleId;
+use crate::policy::RequestHead;
 
 #[derive(Clone, Debug)]
 pub enum PathMatch {
@@ -19,10 +26,43 @@ pub enum PathMatch {
     Regex(Regex),
 }
 
+impl PathMatch {
+    /// Whether `path`, in normal form, matches.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            PathMatch::Exact(exact) => **exact == *path,
+            PathMatch::Prefix(prefix) => path
+                .strip_prefix(prefix.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            PathMatch::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// Sorts first what wins: the kind of match, then its length in bytes.
+    fn rank(&self) -> (u8, Reverse<usize>) {
+        match self {
+            PathMatch::Exact(path) => (0, Reverse(path.len())),
+            PathMatch::Regex(regex) => (1, Reverse(regex.as_str().len())),
+            PathMatch::Prefix(prefix) => (2, Reverse(prefix.trim_end_matches('/').len())),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum ValueMatch {
     Exact(Box<str>),
     Regex(Regex),
+}
+
+impl ValueMatch {
+    fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            ValueMatch::Exact(exact) => exact.as_bytes() == value,
+            ValueMatch::Regex(regex) => {
+                std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +85,58 @@ pub struct Matcher {
     pub query: Vec<QueryMatch>,
 }
 
+impl Matcher {
+    /// Whether a request fulfils every condition.
+    pub fn holds(&self, head: &RequestHead) -> bool {
+        self.method.as_ref().is_none_or(|method| *method == head.method)
+            && self.headers.iter().all(|header| header.holds(head))
+            && self.query.iter().all(|query| query.holds(head.query.as_deref()))
+    }
+}
+
+impl HeaderMatch {
+    /// Several fields of one name are one value, joined by `, ` (RFC 9110, 5.2). `Host` is the
+    /// host without its port.
+    fn holds(&self, head: &RequestHead) -> bool {
+        if self.name == HOST {
+            return self.value.matches(head.host.as_bytes());
+        }
+        joined(&head.headers, &self.name).is_some_and(|value| self.value.matches(&value))
+    }
+}
+
+fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, [u8]>> {
+    let mut values = headers.get_all(name).iter();
+    let mut joined = Cow::Borrowed(values.next()?.as_bytes());
+    for value in values {
+        let all = joined.to_mut();
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    Some(joined)
+}
+
+impl QueryMatch {
+    /// The first parameter of the name counts, as HTTPRoute advises for repeated ones.
+    fn holds(&self, query: Option<&str>) -> bool {
+        query
+            .unwrap_or_default()
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .find(|(name, _)| *decoded(name) == *self.name.as_bytes())
+            .is_some_and(|(_, value)| self.value.matches(&decoded(value)))
+    }
+}
+
+/// A name or value of a query: percent-decoded, `+` for a space, as forms encode it.
+fn decoded(text: &str) -> Cow<'_, [u8]> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&spaced).collect());
+    }
+    percent_decode_str(text).into()
+}
+
 /// One match of one rule, as `translate` hands it to a [`super::PathTable`].
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -57,4 +149,24 @@ pub struct Entry {
     /// The index of the rule and of the match in it: the last tie-break.
     pub order: (u32, u32),
     pub rule: RuleId,
+}
+
+impl Entry {
+    /// The order of precedence: less is tried first. Total, so that equal objects make equal
+    /// graphs.
+    pub(super) fn precedence(&self, other: &Self) -> Ordering {
+        let key = |entry: &Self| {
+            (
+                entry.path.rank(),
+                entry.matcher.method.is_none(),
+                Reverse(entry.matcher.headers.len()),
+                Reverse(entry.matcher.query.len()),
+                entry.created,
+            )
+        };
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| self.object.cmp(&other.object))
+            .then_with(|| self.order.cmp(&other.order))
+    }
 }

@@ -6,6 +6,8 @@
 //! be carried over before the graph is shared. No Kubernetes types and no sockets in here.
 
 pub mod backend;
+pub mod builder;
+pub mod find;
 pub mod host;
 pub mod matcher;
 pub mod path;
@@ -17,13 +19,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
+pub use backend::{
+    Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
+};
+pub use builder::{GraphBuilder, SectionId};
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
 pub use shared::Shared;
 pub use stats::RouteStats;
-pub use tls::ListenerTls;
+pub use tls::{ListenerTls, certified_key};
 
 use crate::policy::{AnyPolicy, AnySpec};
 use crate::reason::Reason;
@@ -38,6 +43,18 @@ pub struct RouteGraph {
     pub rules: Vec<Rule>,
     pub backends: Vec<Backend>,
     pub policies: Vec<Installed>,
+}
+
+impl RouteGraph {
+    /// The backends of a Service, over all ports and protocols: where its endpoints go.
+    pub fn backends_of<'g>(
+        &'g self,
+        namespace: &'g str,
+        service: &'g str,
+    ) -> impl Iterator<Item = &'g Backend> {
+        let of = move |key: &BackendKey| *key.namespace == *namespace && *key.service == *service;
+        self.backends.iter().filter(move |backend| of(&backend.key))
+    }
 }
 
 macro_rules! ids {
@@ -82,6 +99,9 @@ pub enum Protocol {
     Http,
     Https(Arc<ListenerTls>),
 }
+
+/// The name of the section that holds all Ingress rules of a port.
+pub const INGRESS: &str = "ingress";
 
 /// One listener of a Gateway (its `sectionName`), or the whole of Ingress on a port.
 #[derive(Debug)]

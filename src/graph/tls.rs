@@ -1,8 +1,12 @@
 //! The TLS of a listener: which certificate is shown for which server name.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::HostMap;
 
@@ -12,4 +16,103 @@ pub struct ListenerTls {
     pub config: Arc<rustls::ServerConfig>,
     /// The same map that `config` resolves by: to learn which name a connection came in under.
     pub certificates: Arc<HostMap<Arc<CertifiedKey>>>,
+}
+
+impl ListenerTls {
+    /// TLS 1.2 and 1.3, HTTP/2 or HTTP/1.1 by ALPN. `certificates` by server name; the one for
+    /// every name (the empty pattern) is shown for names that have none of their own, and where
+    /// there is no such, their handshakes fail. A client that sends no server name gets that
+    /// one too, or else `first`.
+    pub fn new(certificates: HostMap<Arc<CertifiedKey>>, first: Option<Arc<CertifiedKey>>) -> Self {
+        let certificates = Arc::new(certificates);
+        let nameless = certificates.get_exact("").cloned().or(first);
+        let resolver = Resolver { certificates: Arc::clone(&certificates), nameless };
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = alpn();
+        if let Some(ticketer) = ticketer() {
+            config.ticketer = ticketer;
+        }
+        ListenerTls { config: Arc::new(config), certificates }
+    }
+}
+
+/// The one crypto library of the process.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
+}
+
+pub(super) fn alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// One ticketer for the process, so that a session can be resumed on every worker and under
+/// every later graph. Without randomness there are no tickets.
+fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+    static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
+    TICKETER.get_or_init(|| rustls::crypto::aws_lc_rs::Ticketer::new().ok()).clone()
+}
+
+#[derive(Debug)]
+struct Resolver {
+    certificates: Arc<HostMap<Arc<CertifiedKey>>>,
+    /// For clients that send no server name.
+    nameless: Option<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match hello.server_name() {
+            None => self.nameless.clone(),
+            Some(name) => self.named(name),
+        }
+    }
+}
+
+impl Resolver {
+    fn named(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let name = name.trim_end_matches('.');
+        if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            return self.certificates.matching(&name.to_ascii_lowercase()).next().cloned();
+        }
+        self.certificates.matching(name).next().cloned()
+    }
+}
+
+/// Reads a certificate chain (leaf first) and its private key (PKCS#8, PKCS#1 or SEC1), PEM.
+///
+/// # Errors
+/// A message for the user, without anything of the key: what is missing or unreadable, or that
+/// the key is another certificate's.
+pub fn certified_key(cert_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, String> {
+    let chain = CertificateDer::pem_slice_iter(cert_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("the certificate is not PEM: {error}"))?;
+    if chain.is_empty() {
+        return Err("there is no certificate; expected a PEM block `BEGIN CERTIFICATE`".into());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
+        rustls_pki_types::pem::Error::NoItemsFound => {
+            "there is no private key; expected a PEM block `BEGIN PRIVATE KEY`".to_owned()
+        }
+        _ => "the private key is not PEM".to_owned(),
+    })?;
+    let key = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| "the private key cannot be used; use RSA, ECDSA or Ed25519".to_owned())?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(certified)
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the private key does not belong to the certificate; put a pair there".into())
+        }
+        Err(error) => Err(format!("the certificate cannot be read: {error}")),
+    }
 }

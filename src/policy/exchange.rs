@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::reason::Reason;
 
@@ -20,6 +20,43 @@ pub struct Exchange {
     pub matched_prefix: Box<str>,
     /// Milliseconds since the Unix epoch when the head was complete; the clock of limiters.
     pub now_ms: u64,
+    /// Who was authenticated, by the name that an authentication policy knows; for the log.
+    pub consumer: Option<Box<str>>,
+    /// The tightest quota that a limiter took from, for the response's header fields.
+    pub quota: Option<Quota>,
+    /// The request's Origin where a CORS policy allows it: later policies may change the field.
+    pub allowed_origin: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// An exchange that no policy has seen yet.
+    pub fn new(
+        request: RequestHead,
+        client: Client,
+        matched_prefix: impl Into<Box<str>>,
+        now_ms: u64,
+    ) -> Self {
+        Exchange {
+            request,
+            client,
+            matched_prefix: matched_prefix.into(),
+            now_ms,
+            consumer: None,
+            quota: None,
+            allowed_origin: None,
+        }
+    }
+}
+
+/// What is left of a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests that may come at once.
+    pub limit: u32,
+    /// Of these, how many are left.
+    pub remaining: u32,
+    /// Seconds until all of `limit` is left again.
+    pub reset_s: u64,
 }
 
 /// The head of a request after the head checks: one Host, a normal path, no hop-by-hop fields.

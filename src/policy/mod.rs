@@ -12,15 +12,18 @@ use std::ops::ControlFlow;
 pub mod basic_auth;
 pub mod cors;
 pub mod direct_response;
+pub mod duration;
 pub mod exchange;
+pub mod header_edits;
 pub mod ip_access;
+pub mod path_modifier;
 pub mod rate_limit;
 pub mod redirect;
 pub mod request_headers;
 pub mod response_headers;
 pub mod rewrite;
 
-pub use exchange::{Client, Exchange, Reply, RequestHead, ResponseHead, Scheme};
+pub use exchange::{Client, Exchange, Quota, Reply, RequestHead, ResponseHead, Scheme};
 
 /// One behaviour that can be put on a rule.
 pub trait Policy: Sized {

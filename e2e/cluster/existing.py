@@ -1,0 +1,33 @@
+"""The cluster of the user's kubeconfig, with a load balancer and registry of its own.
+
+The image and the echo server must be pullable there: their names are taken from
+TIDEGATE_E2E_IMAGE and TIDEGATE_E2E_ECHO_IMAGE.
+"""
+
+import os
+
+from e2e.cluster import constants as c
+from e2e.cluster.remote import RemoteCluster
+from e2e.driver.shell import CommandFailed, Log
+
+
+class ExistingCluster(RemoteCluster):
+    name = "existing"
+
+    def image(self, log: Log) -> None:
+        for variable, constant in (("TIDEGATE_E2E_IMAGE", "TIDEGATE_IMAGE"),
+                                   ("TIDEGATE_E2E_ECHO_IMAGE", "ECHO_IMAGE")):
+            if variable not in os.environ:
+                raise CommandFailed(f"{variable} must name an image that the cluster can pull")
+            setattr(c, constant, os.environ[variable])
+            log.say(f"{constant}: {os.environ[variable]}")
+
+    def up(self, log: Log) -> None:
+        self.use()
+
+    def load_images(self, log: Log) -> None:
+        """Nothing to load: the cluster pulls them."""
+
+    def down(self, log: Log) -> None:
+        """The cluster is not ours; only the connection to it ends."""
+        self.stop_proxy()

@@ -1,0 +1,65 @@
+"""A kind cluster, where docker and kind are installed.
+
+kind has no load balancer, so our double gives out addresses of a pool that the
+host routes to the node's container, exactly as on the local cluster.
+"""
+
+import shutil
+import sys
+
+from e2e.cluster import constants as c, images, processes
+from e2e.cluster.remote import RemoteCluster
+from e2e.driver.paths import CACHE, IMAGES, ROOT
+from e2e.driver.shell import CommandFailed, Log, output, run
+
+_NAME = "tidegate-e2e"
+
+
+class KindCluster(RemoteCluster):
+    name = "kind"
+    pull_policy = "Never"
+    kubeconfig = str(CACHE / "kind.kubeconfig")
+
+    def image(self, log: Log) -> None:
+        _require("docker")
+        run(log, "docker", "build", "--tag", c.TIDEGATE_IMAGE, ROOT)
+
+    def up(self, log: Log) -> None:
+        _require("docker")
+        _require("kind")
+        if _NAME not in output("kind", "get", "clusters").split():
+            run(log, "kind", "create", "cluster", "--name", _NAME, "--wait", "120s",
+                "--kubeconfig", self.kubeconfig)
+        images.build_all(log)
+        for archive in sorted(IMAGES.glob("*.tar")):
+            run(log, "kind", "load", "image-archive", "--name", _NAME, archive)
+        self.use()
+        self._load_balancer()
+
+    def load_images(self, log: Log) -> None:
+        run(log, "kind", "load", "docker-image", "--name", _NAME, c.TIDEGATE_IMAGE)
+
+    def down(self, log: Log) -> None:
+        processes.stop("loadbalancer")
+        self.stop_proxy()
+        if shutil.which("kind"):
+            run(log, "kind", "delete", "cluster", "--name", _NAME)
+
+    def _load_balancer(self) -> None:
+        node = output("docker", "inspect", "--format",
+                      "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+                      f"{_NAME}-control-plane").strip()
+        output("ip", "route", "replace", c.LOAD_BALANCER_RANGE, "via", node)
+        stem = c.LOAD_BALANCER_RANGE.rpartition(".")[0]
+        processes.start(
+            *("loadbalancer", sys.executable, "-m", "e2e.cluster.loadbalancer"),
+            *("--server", self._url, "--first", f"{stem}.{c.LOAD_BALANCER_FIRST}"),
+            *("--count", c.LOAD_BALANCER_LAST - c.LOAD_BALANCER_FIRST + 1),
+            inside=False,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+
+
+def _require(program: str) -> None:
+    if not shutil.which(program):
+        raise CommandFailed(f"--cluster kind needs {program}")

@@ -1,0 +1,131 @@
+"""The steps of a run, in their order."""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import golang, images, tools
+from e2e.driver import conformance, deploy, testing
+from e2e.driver.paths import ROOT, TARGET
+from e2e.driver.shell import CommandFailed, Log, output, run
+
+
+@dataclass
+class Tally:
+    passed: int = 0
+    failed: int = 0
+
+    def add(self, other: "Tally") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+
+
+@dataclass
+class Context:
+    """What a step gets: the options, the cluster, and a log of its own."""
+
+    options: argparse.Namespace
+    cluster: object
+    logs: Path
+    log: Log | None = None
+
+
+@dataclass
+class Step:
+    name: str
+    about: str
+    action: Callable[[Context], Tally | None]
+
+
+def choose(options: argparse.Namespace) -> list[Step]:
+    """All steps, or those of `--only`, in the order of a full run."""
+    every = _before() + _tests() + _after()
+    if not options.only:
+        return every
+    unknown = set(options.only) - {step.name for step in every}
+    if unknown:
+        raise SystemExit(f"no such step: {', '.join(sorted(unknown))} (--list shows them)")
+    return [step for step in every if step.name in options.only]
+
+
+def _before() -> list[Step]:
+    return [
+        Step("install", "system packages and the newer Go, if missing", _install),
+        Step("format", "cargo fmt --check", _cargo("fmt", "--check")),
+        Step("lint", "cargo clippy, warnings are errors",
+             _cargo("clippy", "--all-targets", "--locked", "--", "-D", "warnings")),
+        Step("test", "cargo test", _cargo("test", "--locked")),
+        Step("build", "cargo build --release", _cargo("build", "--release", "--locked")),
+        Step("tools", "the cluster's programs, from Go modules", _tools),
+        Step("image", "the Tidegate image", lambda context: context.cluster.image(context.log)),
+        Step("cluster", "a real cluster comes up", lambda context: context.cluster.up(context.log)),
+        Step("deploy", "helm installs Tidegate", deploy.run),
+    ]
+
+
+def _tests() -> list[Step]:
+    def step(module) -> Step:
+        return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
+                    lambda context: Tally(*testing.run_module(context, module)))
+
+    return [step(module) for module in testing.modules()]
+
+
+def _after() -> list[Step]:
+    return [
+        Step("conformance", "the official Gateway API suite",
+             lambda context: Tally(*conformance.run(context))),
+        Step("down", "everything goes away again",
+             lambda context: None if context.options.keep else context.cluster.down(context.log)),
+    ]
+
+
+def _cargo(*arguments: str) -> Callable[[Context], None]:
+    def action(context: Context) -> None:
+        run(context.log, "cargo", *arguments, cwd=ROOT, env={"CARGO_TARGET_DIR": TARGET})
+
+    return action
+
+
+_PROGRAMS = {
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "openssl": "openssl",
+    "gcc": "gcc",
+    "make": "make",
+    "pkg-config": "pkg-config",
+    "nsenter": "util-linux",
+    "sysctl": "procps",
+}
+
+
+def _install(context: Context) -> None:
+    missing = [package for program, package in _PROGRAMS.items() if not _on_path(program)]
+    if not _has_library("libseccomp"):
+        missing.append("libseccomp-dev")
+    if missing:
+        if os.geteuid() != 0:
+            raise CommandFailed(f"packages to install as root: {' '.join(missing)}")
+        context.log.say(f"installing {' '.join(missing)}")
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run(context.log, "apt-get", "update", env=quiet)
+        run(context.log, "apt-get", "install", "--yes", "--no-install-recommends", *missing,
+            env=quiet)
+    golang.install(context.log)
+
+
+def _tools(context: Context) -> None:
+    tools.build_all(context.log)
+    images.build_all(context.log)
+
+
+def _on_path(program: str) -> bool:
+    folders = [*os.environ["PATH"].split(":"), "/usr/sbin", "/sbin"]
+    return any(os.access(f"{folder}/{program}", os.X_OK) for folder in folders)
+
+
+def _has_library(name: str) -> bool:
+    return _on_path("pkg-config") and bool(output("pkg-config", "--modversion", name, check=False))

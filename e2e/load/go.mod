@@ -1,0 +1,3 @@
+module tidegate.dev/e2e/load
+
+go 1.24

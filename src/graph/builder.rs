@@ -1,0 +1,127 @@
+//! Puts a graph together: what `translate` calls while it walks the objects.
+//!
+//! Backends and policies are made once for each key, however many rules use them. Nothing is
+//! in order before [`GraphBuilder::build`]: that sorts by precedence, so that the result does
+//! not depend on the order of calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{
+    Backend, BackendId, BackendKey, Entry, HostMap, INGRESS, Installed, Listener, PathTable,
+    PolicyId, Protocol, RouteGraph, Rule, RuleId, Section,
+};
+use crate::policy::{AnySpec, Invalid, Refs};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct GraphBuilder {
+    listeners: BTreeMap<u16, (u16, Protocol)>,
+    sections: Vec<Draft>,
+    rules: Vec<Rule>,
+    backends: Vec<Backend>,
+    backend_ids: HashMap<BackendKey, BackendId>,
+    policies: Vec<Installed>,
+    policy_ids: HashMap<Arc<str>, Vec<PolicyId>>,
+}
+
+/// A section that is still being filled.
+#[derive(Debug)]
+struct Draft {
+    port: u16,
+    hostname: Box<str>,
+    name: Arc<str>,
+    hosts: HostMap<Vec<Entry>>,
+}
+
+/// A section's place in the builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SectionId(usize);
+
+impl GraphBuilder {
+    pub fn new() -> Self {
+        GraphBuilder::default()
+    }
+
+    /// The backend of `key`; `make` is called for the first user of the key.
+    pub fn backend(&mut self, key: &BackendKey, make: impl FnOnce() -> Backend) -> BackendId {
+        if let Some(id) = self.backend_ids.get(key) {
+            return *id;
+        }
+        let id = BackendId(index(self.backends.len()));
+        self.backends.push(make());
+        self.backend_ids.insert(key.clone(), id);
+        id
+    }
+
+    /// The policy of `key`, compiled for the first user of the key. By the key, state is found
+    /// again in the next graph: it names the object and the place in it.
+    pub fn policy(&mut self, key: &str, spec: &AnySpec, refs: &Refs) -> Result<PolicyId, Invalid> {
+        let known = self.policy_ids.get(key).map_or(&[][..], Vec::as_slice);
+        let same = |id: &&PolicyId| self.policies[id.0 as usize].spec == *spec;
+        if let Some(id) = known.iter().find(same) {
+            return Ok(*id);
+        }
+        let policy = spec.compile(refs)?;
+        let id = PolicyId(index(self.policies.len()));
+        let key: Arc<str> = key.into();
+        self.policies.push(Installed { key: Arc::clone(&key), spec: spec.clone(), policy });
+        self.policy_ids.entry(key).or_default().push(id);
+        Ok(id)
+    }
+
+    /// Adds a rule; its gates are put into the order of the policy table.
+    pub fn rule(&mut self, mut rule: Rule) -> RuleId {
+        rule.gates.sort_by_key(|id| self.policies[id.0 as usize].policy.kind());
+        let id = RuleId(index(self.rules.len()));
+        self.rules.push(rule);
+        id
+    }
+
+    /// Binds `port`. The first call for a port decides.
+    pub fn listener(&mut self, port: u16, public_port: u16, protocol: Protocol) {
+        self.listeners.entry(port).or_insert((public_port, protocol));
+    }
+
+    /// A section on `port` that claims the hosts of `hostname`: a name, `*.suffix`, or empty
+    /// for all. Sections that claim the same are tried in the order of these calls, Ingress
+    /// (named [`INGRESS`]) after all others. Of a port without listener nothing is kept.
+    pub fn section(&mut self, port: u16, hostname: &str, name: Arc<str>) -> SectionId {
+        self.sections.push(Draft {
+            port,
+            hostname: hostname.into(),
+            name,
+            hosts: HostMap::default(),
+        });
+        SectionId(self.sections.len() - 1)
+    }
+
+    /// Adds a match to `section`, under `hostname`: a name, `*.suffix`, or empty for all.
+    pub fn route(&mut self, section: SectionId, hostname: &str, entry: Entry) {
+        self.sections[section.0].hosts.entry(hostname).push(entry);
+    }
+
+    pub fn build(self) -> RouteGraph {
+        let GraphBuilder { listeners, mut sections, rules, backends, policies, .. } = self;
+        let mut listeners: BTreeMap<u16, Listener> = listeners
+            .into_iter()
+            .map(|(port, (public_port, protocol))| {
+                (port, Listener { port, public_port, protocol, sections: HostMap::default() })
+            })
+            .collect();
+        sections.sort_by_key(|draft| *draft.name == *INGRESS);
+        for draft in sections {
+            let Some(listener) = listeners.get_mut(&draft.port) else { continue };
+            let hosts = draft.hosts.map(PathTable::new);
+            let section = Section { name: draft.name, hosts };
+            listener.sections.entry(&draft.hostname).push(Arc::new(section));
+        }
+        let listeners = listeners.into_iter().map(|(port, l)| (port, Arc::new(l))).collect();
+        RouteGraph { generation: 0, listeners, rules, backends, policies }
+    }
+}
+
+/// Objects fit into the memory of a pod, so there are never 2^32 of them.
+fn index(len: usize) -> u32 {
+    u32::try_from(len).expect("fewer than 2^32 parts of a graph")
+}
