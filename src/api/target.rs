@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::gateway::PolicyStatus;
 
 /// An object in the policy's own namespace, or a part of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[derive(Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
     /// The group of the kind; empty for core kinds.
