@@ -78,6 +78,7 @@ impl ClusterSource {
     ) -> Self {
         let feed = Feed::new(Arc::clone(&shared), settings.own_service.clone());
         let world = Handle::new(Arc::clone(&settings), Some(feed));
+        world.brings(true, settings.external_names);
         let mut tasks = Vec::new();
         let mut spawn = |task| tasks.push(AbortOnDropHandle::new(task));
         for watch in watches(&settings, &world) {

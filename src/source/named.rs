@@ -13,7 +13,7 @@ use tracing::debug;
 use super::object::Raw;
 use super::watch::Watch;
 use super::world::{Arrival, Awaited, Handle, WatchId};
-use super::{Timing, describe};
+use super::cluster::{Timing, describe};
 use crate::translate::{Key, ObjectKind};
 
 /// Watches that run at once, each a connection; Secrets beyond are fetched now and then.

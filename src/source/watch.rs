@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::object::Raw;
 use super::stats::count;
 use super::world::{Arrival, Awaited, Handle, WatchId};
-use super::{Timing, describe};
+use super::cluster::{Timing, describe};
 use crate::translate::ObjectKind;
 
 /// Objects in one page of a list.

@@ -60,8 +60,8 @@ pub(super) enum Awaited {
     Watch(WatchId),
     /// A Secret that an object refers to by name.
     Secret(Key),
-    /// What the first list of Services says about external names.
-    Names,
+    /// The addresses of a host name.
+    Host(String),
 }
 
 pub(super) struct State {
@@ -73,8 +73,9 @@ pub(super) struct State {
     awaited: BTreeMap<Awaited, Option<Instant>>,
     /// What each object asks for that no kind's list brings.
     wants: BTreeMap<(ObjectKind, Key), Wants>,
-    /// Somebody fetches Secrets by name: a new one is worth waiting for.
+    /// Somebody fetches Secrets by name, somebody resolves host names: worth waiting for.
     fetching: bool,
+    resolving: bool,
     /// EndpointSlices by the Service they belong to.
     slices: HashMap<Key, BTreeSet<Key>>,
     /// Services whose endpoints changed since the last pass began.
@@ -126,6 +127,15 @@ impl Arrival {
             origin,
         }
     }
+
+    /// Why it could not be decoded.
+    pub fn error(&self) -> Option<&Undecoded> {
+        self.object.as_ref().err()
+    }
+
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
 }
 
 /// What an arrival or a removal meant.
@@ -151,6 +161,7 @@ impl Handle {
             awaited: BTreeMap::new(),
             wants: BTreeMap::new(),
             fetching: false,
+            resolving: false,
             slices: HashMap::new(),
             touched: BTreeSet::new(),
             // The first pass is due as soon as everything was listed, even if that is nothing.
@@ -169,6 +180,11 @@ impl Handle {
             stats: SourceStats::default(),
         };
         Handle { shared: Arc::new(world) }
+    }
+
+    /// What the command line decided.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.lock().snapshot.settings)
     }
 
     /// The objects of this moment.
@@ -346,10 +362,16 @@ impl Handle {
         self.lock().rows.values().any(|row| row.holders.contains(&watch))
     }
 
-    /// The Secrets that objects refer to by name, and a way to learn of changes.
-    pub(super) fn wanted_secrets(&self) -> BTreeSet<Key> {
+    /// From here on passes wait a little for Secrets and host names that are newly wanted,
+    /// where somebody brings them.
+    pub(super) fn brings(&self, secrets: bool, hosts: bool) {
         let mut state = self.lock();
-        state.fetching = true;
+        (state.fetching, state.resolving) = (secrets, hosts);
+    }
+
+    /// The Secrets that objects refer to by name.
+    pub(super) fn wanted_secrets(&self) -> BTreeSet<Key> {
+        let state = self.lock();
         state.wants.values().flat_map(|wants| &wants.secrets).cloned().collect()
     }
 
@@ -463,14 +485,19 @@ impl Handle {
         if before.as_ref() == Some(&wants) || (before.is_none() && wants.is_empty()) {
             return;
         }
+        let before = before.unwrap_or_default();
+        let until = Some(Instant::now() + FETCH);
         if state.fetching {
-            for secret in wants.secrets {
-                let known = before.as_ref().is_some_and(|w| w.secrets.contains(&secret));
-                if !known && !state.snapshot.secrets.contains_key(&secret) {
-                    let until = Instant::now() + FETCH;
-                    state.awaited.entry(Awaited::Secret(secret)).or_insert(Some(until));
+            for secret in &wants.secrets {
+                if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret) {
+                    state.awaited.entry(Awaited::Secret(secret.clone())).or_insert(until);
                 }
             }
+        }
+        if let Some(host) = wants.host.filter(|_| state.resolving)
+            && !state.snapshot.resolved.contains_key(&host)
+        {
+            state.awaited.entry(Awaited::Host(host)).or_insert(until);
         }
         self.shared.wanted.send_replace(());
     }
