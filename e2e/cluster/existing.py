@@ -28,6 +28,9 @@ class ExistingCluster(RemoteCluster):
     def load_images(self, log: Log) -> None:
         """Nothing to load: the cluster pulls them."""
 
+    def image_digest(self) -> str:
+        return c.TIDEGATE_IMAGE
+
     def down(self, log: Log) -> None:
         """The cluster is not ours; only the connection to it ends."""
         self.stop_proxy()

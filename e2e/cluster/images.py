@@ -14,10 +14,11 @@ def ctr(*arguments) -> str:
     return output(*CTR, *arguments)
 
 
-def build_all(log: Log) -> None:
+def build_all(log: Log, node: bool = True) -> None:
     """Archives for what runs in pods besides Tidegate; a changed program makes a new one."""
-    _build(log, c.PAUSE_IMAGE, "pause")
-    _build(log, c.COREDNS_IMAGE, "coredns", user="0:0")  # it binds port 53
+    if node:
+        _build(log, c.PAUSE_IMAGE, "pause")
+        _build(log, c.COREDNS_IMAGE, "coredns", user="0:0")  # it binds port 53
     for name in [c.ECHO_IMAGE, *suite_images()]:
         _build(log, name, "echo-basic")
 

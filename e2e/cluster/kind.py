@@ -7,7 +7,7 @@ host routes to the node's container, exactly as on the local cluster.
 import shutil
 import sys
 
-from e2e.cluster import constants as c, images, processes
+from e2e.cluster import constants as c, processes
 from e2e.cluster.remote import RemoteCluster
 from e2e.driver.paths import CACHE, IMAGES, ROOT
 from e2e.driver.shell import CommandFailed, Log, output, run
@@ -30,7 +30,6 @@ class KindCluster(RemoteCluster):
         if _NAME not in output("kind", "get", "clusters").split():
             run(log, "kind", "create", "cluster", "--name", _NAME, "--wait", "120s",
                 "--kubeconfig", self.kubeconfig)
-        images.build_all(log)
         for archive in sorted(IMAGES.glob("*.tar")):
             run(log, "kind", "load", "image-archive", "--name", _NAME, archive)
         self.use()
@@ -38,6 +37,9 @@ class KindCluster(RemoteCluster):
 
     def load_images(self, log: Log) -> None:
         run(log, "kind", "load", "docker-image", "--name", _NAME, c.TIDEGATE_IMAGE)
+
+    def image_digest(self) -> str:
+        return output("docker", "inspect", "--format", "{{.Id}}", c.TIDEGATE_IMAGE).strip()
 
     def down(self, log: Log) -> None:
         processes.stop("loadbalancer")

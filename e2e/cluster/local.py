@@ -14,7 +14,7 @@ from pathlib import Path
 from e2e.cluster import config, constants as c, images, network, pki, processes, tools
 from e2e.driver.paths import BIN, E2E, ROOT, STATE
 from e2e.driver.shell import CommandFailed, Log, output
-from e2e.image import tidegate
+from e2e.image import oci, tidegate
 from e2e.lib import kube
 from e2e.lib.api import Api, ApiError
 from e2e.lib.wait import wait_for
@@ -47,7 +47,7 @@ class LocalCluster:
             processes.stop(name)
         _kill_containers()
         for name in processes.recorded():
-            processes.stop(name)
+            processes.stop(name, signal.SIGKILL)  # nothing of theirs is kept
         for pid in network.pids() if network.exists() else []:
             processes.kill(pid, signal.SIGKILL)
         _unmount()
@@ -62,6 +62,9 @@ class LocalCluster:
     def load_images(self, log: Log) -> None:
         images.import_all(log)
 
+    def image_digest(self) -> str:
+        return oci.manifest_digest(tidegate.ARCHIVE)
+
     def stop_api_server(self) -> None:
         """Kills it without a farewell, as a crashed control-plane host would."""
         processes.stop("apiserver", signal.SIGKILL)
@@ -75,7 +78,10 @@ class LocalCluster:
         os.kill(images.container_pid(namespace, pod, container), signal.SIGKILL)
 
     def _healthy(self) -> bool:
+        """Whether a cluster of the same programs is up, of an earlier run with --keep."""
         if not network.exists() or not all(map(processes.running, _DAEMONS)):
+            return False
+        if not _MADE_OF.exists() or _MADE_OF.read_text() != _programs():
             return False
         try:
             return _api_ready()
@@ -84,9 +90,8 @@ class LocalCluster:
 
     def _start(self, log: Log) -> None:
         began = time.monotonic()
-        for program in ("kube", "containerd", "runc", "bridge"):
-            tools.path(program)
         STATE.mkdir(parents=True, exist_ok=True)
+        _MADE_OF.write_text(_programs())
         pki.create()
         config.write()
         network.up()
@@ -108,6 +113,15 @@ class LocalCluster:
 
 _DAEMONS = ("etcd", "apiserver", "containerd", "controllers", "scheduler", "kubelet", "proxy",
             "loadbalancer")
+
+
+_MADE_OF = STATE / "programs"
+
+
+def _programs() -> str:
+    """Which builds the node's programs are; fails if one is missing."""
+    names = ("kube", "containerd", "runc", "bridge")
+    return "\n".join(str(tools.path(name).resolve()) for name in names)
 
 
 def _start_kube(name: str, component: str, arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ makes none, and two checkouts of different age can share the cache.
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +36,21 @@ class Tool:
     flags: list[str] = field(default_factory=lambda: ["-trimpath", "-ldflags=-s -w"])
 
 
+def _kube_flags() -> list[str]:
+    """Without its version a component calls itself v0.0.0, which Helm charts refuse."""
+    module = (E2E / "cluster" / "go.mod").read_text()
+    version = re.search(r"k8s.io/kubernetes (v(\d+)\.(\d+)\.\d+)", module)
+    facts = zip(("gitVersion", "gitMajor", "gitMinor"), version.groups(), strict=True)
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    settings = [f"-X {package}.{name}={value}" for name, value in facts for package in packages]
+    return ["-trimpath", f"-ldflags=-s -w {' '.join(settings)}"]
+
+
 CONFORMANCE = E2E / "conformance"
 _IMAGES_MODULE = "sigs.k8s.io/gateway-api-conformance-images"
 
 ALL = [
-    Tool("kube", ["kube"], ["."], module=E2E / "cluster", cgo=True),
+    Tool("kube", ["kube"], ["."], module=E2E / "cluster", cgo=True, flags=_kube_flags()),
     Tool("pause", ["pause"], ["./pause"], module=E2E / "cluster"),
     Tool("load", ["load"], ["."], module=E2E / "load"),
     Tool("containerd", ["containerd", "containerd-shim-runc-v2", "ctr"],
@@ -60,10 +71,14 @@ ALL = [
 ]
 
 
-def build_all(log: Log) -> None:
+# What only a cluster made of our own processes needs.
+NODE = {"kube", "pause", "containerd", "runc", "cni", "coredns"}
+
+
+def build_all(log: Log, node: bool = True) -> None:
     """Builds what is missing and points `bin/` at the builds of today's inputs."""
     BIN.mkdir(parents=True, exist_ok=True)
-    for tool in ALL:
+    for tool in ALL if node else [tool for tool in ALL if tool.name not in NODE]:
         folder = TOOLS / f"{tool.name}-{_key(tool)}"
         if not folder.exists():
             log.say(f"building {tool.name}")

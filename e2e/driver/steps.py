@@ -99,6 +99,7 @@ _PROGRAMS = {
     "pkg-config": "pkg-config",
     "nsenter": "util-linux",
     "sysctl": "procps",
+    "pip3": "python3-pip",
 }
 
 
@@ -118,8 +119,9 @@ def _install(context: Context) -> None:
 
 
 def _tools(context: Context) -> None:
-    tools.build_all(context.log)
-    images.build_all(context.log)
+    node = context.options.cluster == "local"
+    tools.build_all(context.log, node)
+    images.build_all(context.log, node)
 
 
 def _on_path(program: str) -> bool:

@@ -48,10 +48,13 @@ impl Shared {
     pub fn publish(&self, mut graph: RouteGraph) -> u64 {
         let old = self.graph.load();
         graph.generation = old.generation + 1;
-        let policies: HashMap<&str, &Installed> =
-            old.policies.iter().map(|p| (&*p.key, p)).collect();
+        let mut policies: HashMap<&str, Vec<&Installed>> = HashMap::new();
+        for before in &old.policies {
+            policies.entry(&before.key).or_default().push(before);
+        }
         for new in &mut graph.policies {
-            if let Some(before) = policies.get(&*new.key).filter(|p| p.spec == new.spec) {
+            let same = policies.get(&*new.key).into_iter().flatten().find(|p| p.spec == new.spec);
+            if let Some(before) = same {
                 new.policy.adopt(&before.policy);
             }
         }

@@ -79,3 +79,37 @@ impl Policy for DirectResponse {
         ControlFlow::Break(reply)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{answer, exchange};
+
+    fn spec(status_code: i32, body: Option<&str>) -> Spec {
+        Spec { status_code, body: body.map(Into::into), content_type: None }
+    }
+
+    #[test]
+    fn the_answer_is_what_was_written() {
+        let policy = DirectResponse::compile(&spec(418, Some("tea")), &Refs::default()).unwrap();
+        let reply = answer(&policy, &mut exchange("GET", "http://a.example/", &[])).unwrap();
+        assert_eq!((reply.status.as_u16(), &*reply.body), (418, &b"tea"[..]));
+        assert_eq!(reply.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn answers_that_cannot_be_sent_are_refused_by_field() {
+        let long = "x".repeat(MAX_BODY + 1);
+        let media = Spec { content_type: Some("a\nb".into()), ..spec(200, None) };
+        for (spec, field) in [
+            (spec(101, None), "statusCode"),
+            (spec(600, None), "statusCode"),
+            (spec(-1, None), "statusCode"),
+            (spec(204, Some("x")), "body"),
+            (spec(200, Some(&long)), "body"),
+            (media, "contentType"),
+        ] {
+            assert_eq!(DirectResponse::compile(&spec, &Refs::default()).unwrap_err().field, field);
+        }
+    }
+}

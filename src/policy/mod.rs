@@ -22,6 +22,8 @@ pub mod redirect;
 pub mod request_headers;
 pub mod response_headers;
 pub mod rewrite;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use exchange::{Client, Exchange, Quota, Reply, RequestHead, ResponseHead, Scheme};
 

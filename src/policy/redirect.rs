@@ -126,3 +126,77 @@ impl Redirect {
         location
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::path_modifier::PathModifierType;
+    use crate::policy::testing::{answer, exchange};
+
+    fn redirect(spec: Spec, url: &str, listener_port: u16) -> (u16, String) {
+        let mut ex = exchange("GET", url, &[]);
+        ex.client.listener_port = listener_port;
+        ex.matched_prefix = "/old".into();
+        let policy = Redirect::compile(&spec, &Refs::default()).unwrap();
+        let reply = answer(&policy, &mut ex).unwrap();
+        (reply.status.as_u16(), reply.headers[LOCATION].to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_port_follows_the_rules_of_gateway_api() {
+        let (http, https) = (Some(RedirectScheme::Http), Some(RedirectScheme::Https));
+        for (scheme, port, url, listener, location) in [
+            // Scheme and port are the listener's.
+            (None, None, "http://a.example/x", 80, "http://a.example/x"),
+            (None, None, "http://a.example/x", 8080, "http://a.example:8080/x"),
+            (None, None, "https://a.example/x", 443, "https://a.example/x"),
+            (None, None, "https://a.example/x", 8443, "https://a.example:8443/x"),
+            // A scheme brings its well-known port.
+            (https, None, "http://a.example/x", 80, "https://a.example/x"),
+            (https, None, "http://a.example/x", 8080, "https://a.example/x"),
+            (http, None, "https://a.example/x", 8443, "http://a.example/x"),
+            // A port is written unless it is the scheme's own.
+            (None, Some(8080), "http://a.example/x", 80, "http://a.example:8080/x"),
+            (None, Some(80), "http://a.example/x", 8080, "http://a.example/x"),
+            (None, Some(443), "http://a.example/x", 80, "http://a.example:443/x"),
+            (https, Some(443), "http://a.example/x", 80, "https://a.example/x"),
+            (https, Some(80), "http://a.example/x", 80, "https://a.example:80/x"),
+            // What the client wrote after the host does not count.
+            (None, None, "http://a.example:1234/x", 80, "http://a.example/x"),
+        ] {
+            let spec = Spec { scheme, port, ..Spec::default() };
+            let result = redirect(spec, url, listener);
+            assert_eq!(result, (302, location.into()), "{scheme:?} {port:?} {url} {listener}");
+        }
+    }
+
+    #[test]
+    fn host_path_and_status_are_replaced_and_the_query_is_kept() {
+        let path = PathModifier {
+            r#type: PathModifierType::ReplacePrefixMatch,
+            replace_prefix_match: Some("/new".into()),
+            ..PathModifier::default()
+        };
+        let spec = Spec {
+            hostname: Some("B.example".into()),
+            path: Some(path),
+            status_code: Some(308),
+            ..Spec::default()
+        };
+        let expected = (308, "http://b.example/new/x?q=1&r=%20".to_owned());
+        assert_eq!(redirect(spec, "http://a.example/old/x?q=1&r=%20", 80), expected);
+    }
+
+    #[test]
+    fn specs_that_cannot_redirect_are_refused_by_field() {
+        for (spec, field) in [
+            (Spec { status_code: Some(304), ..Spec::default() }, "statusCode"),
+            (Spec { port: Some(0), ..Spec::default() }, "port"),
+            (Spec { port: Some(65536), ..Spec::default() }, "port"),
+            (Spec { hostname: Some("*.example".into()), ..Spec::default() }, "hostname"),
+            (Spec { hostname: Some("a.example:80".into()), ..Spec::default() }, "hostname"),
+        ] {
+            assert_eq!(Redirect::compile(&spec, &Refs::default()).unwrap_err().field, field);
+        }
+    }
+}

@@ -147,3 +147,82 @@ fn substitute(path: &str, pattern: &Regex, substitution: &str) -> Result<Box<str
     }
     if has_dot_segment(&normal) { Err(Reason::InvalidPath) } else { Ok(normal.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{answer, exchange};
+
+    fn spec(pattern: &str, substitution: &str) -> Spec {
+        let regex = RegexRewrite { pattern: pattern.into(), substitution: substitution.into() };
+        Spec { regex: Some(regex), ..Spec::default() }
+    }
+
+    fn refused(spec: &Spec) -> String {
+        Rewrite::compile(spec, &Refs::default()).unwrap_err().field
+    }
+
+    /// The path after the rewrite, or why there is none.
+    fn rewritten(spec: &Spec, path: &str) -> Result<String, Reason> {
+        let mut ex = exchange("GET", &format!("http://a.example{path}?q=1"), &[]);
+        let policy = Rewrite::compile(spec, &Refs::default()).unwrap();
+        match answer(&policy, &mut ex) {
+            Some(reply) => Err(reply.reason),
+            None => Ok(ex.request.path.into()),
+        }
+    }
+
+    #[test]
+    fn captures_stand_where_they_are_named() {
+        for (pattern, substitution, path, expected) in [
+            ("^/api/v([0-9]+)/(.*)$", "/${2}/version$1", "/api/v2/users/7", "/users/7/version2"),
+            ("^/(?<who>[^/]+)/", "/people/${who}/", "/bob/x", "/people/bob/x"),
+            ("^/api(/|$)(.*)", "/$2", "/api", "/"),
+            ("^/api(.*)", "/$1", "/api/x", "/x"),
+            ("^/(.*)", "$1", "/x", "/x"),
+            ("/nowhere", "/there", "/x", "/x"),
+        ] {
+            let result = rewritten(&spec(pattern, substitution), path);
+            assert_eq!(result.as_deref(), Ok(expected), "{pattern} {substitution} {path}");
+        }
+    }
+
+    #[test]
+    fn captures_that_meet_in_a_dot_segment_are_refused() {
+        for path in ["/files../secret", "/files%2e%2E/secret", "/files."] {
+            let result = rewritten(&spec("^/files(.*)", "/$1"), path);
+            assert_eq!(result, Err(Reason::InvalidPath), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_host_goes_upstream_and_stays_for_matching() {
+        let spec = Spec { hostname: Some("B.example".into()), ..Spec::default() };
+        let policy = Rewrite::compile(&spec, &Refs::default()).unwrap();
+        let mut ex = exchange("GET", "http://a.example/", &[]);
+        assert!(answer(&policy, &mut ex).is_none());
+        assert_eq!(ex.request.upstream_host.as_deref(), Some("b.example"));
+        assert_eq!(&*ex.request.host, "a.example");
+    }
+
+    #[test]
+    fn expressions_that_cost_too_much_are_refused() {
+        for pattern in [
+            "(a{1000}){1000}",
+            &"(".repeat(100),
+            "(",
+            &format!("{}a{}", "(".repeat(60), ")".repeat(60)),
+        ] {
+            assert_eq!(refused(&spec(pattern, "/")), "regex.pattern", "{pattern}");
+        }
+    }
+
+    #[test]
+    fn substitutions_that_leave_the_path_are_refused() {
+        for substitution in ["/a?b", "/a#b", "/a b", "/../b", "/a\r\nb"] {
+            assert_eq!(refused(&spec("x", substitution)), "regex.substitution", "{substitution}");
+        }
+        let both = Spec { path: Some(PathModifier::default()), ..spec("x", "/") };
+        assert_eq!(refused(&both), "regex");
+    }
+}

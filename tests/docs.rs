@@ -1,0 +1,167 @@
+//! The pages of `docs/policies/` are made from the CRDs, so that they cannot say anything
+//! else. `TIDEGATE_WRITE=1 cargo test --test docs` writes them anew.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use serde_json::Value;
+use tidegate::api::crd;
+
+const ATTACH: &str = "\
+## Where it attaches
+
+- By an HTTPRoute's `ExtensionRef` filter in the same namespace, for one rule:
+  `{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: KIND, name: NAME}}`.
+- By its own `targetRefs`: a Gateway (with `sectionName` one of its listeners), an HTTPRoute (with `sectionName` one of its rules) or an
+  Ingress of the same namespace.
+- By an annotation of an Ingress: `tidegate.dev/ANNOTATION: NAME[,NAME…]`.
+
+Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for. Of policies that change messages, the most specific of one sort
+wins: ExtensionRef, rule, route, listener, Gateway. The object's status says where it applies.
+";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `ipAccess` is told on the page `ip-access.md`.
+fn kebab(name: &str) -> String {
+    let mut page = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !page.is_empty() {
+            page.push('-');
+        }
+        page.extend(c.to_lowercase());
+    }
+    page
+}
+
+fn text(schema: &Value) -> String {
+    let text = schema["description"].as_str().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+/// The type with its bounds: `list of ≤ 16`, `integer 1–1000000`, `A or B`.
+fn kind(schema: &Value) -> String {
+    if let Some(values) = schema["enum"].as_array() {
+        let values: Vec<String> = values
+            .iter()
+            .filter(|v| !v.is_null())
+            .map(|v| format!("`{}`", v.to_string().trim_matches('"')))
+            .collect();
+        return values.join(", ");
+    }
+    let number = |name: &str| schema[name].as_f64().map(|n| n.to_string());
+    match schema["type"].as_str().unwrap_or_default() {
+        "array" => {
+            let of = schema["items"]["type"].as_str().unwrap_or_default();
+            format!("list of {of}, ≤ {}", number("maxItems").unwrap_or_default())
+        }
+        "string" => match number("maxLength") {
+            Some(max) => format!("string, ≤ {max}"),
+            None => "string".into(),
+        },
+        "integer" => match (number("minimum"), number("maximum")) {
+            (Some(min), Some(max)) => format!("integer, {min} to {max}"),
+            (Some(min), None) => format!("integer, from {min}"),
+            _ => "integer".into(),
+        },
+        other => other.into(),
+    }
+}
+
+fn rows(path: &str, schema: &Value, page: &mut String) {
+    let required = |name: &str| {
+        let list = schema["required"].as_array();
+        list.is_some_and(|list| list.iter().any(|r| r == name))
+    };
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let list = if field["type"] == "array" { "[]" } else { "" };
+        let path = format!("{path}.{name}{list}");
+        let mark = if required(name) { " **required**" } else { "" };
+        writeln!(page, "| `{path}` | {} | {}{mark} |", kind(field), text(field)).unwrap();
+        rows(&path, field, page);
+        rows(&path, &field["items"], page);
+    }
+}
+
+fn page(title: &str, kind: &str, annotation: &str, path: &str, schema: &Value) -> String {
+    let mut page = format!(
+        "# {title}\n\n<!-- Made from the CRD by tests/docs.rs: do not edit. -->\n\n{}\n\n",
+        text(schema)
+    );
+    page.push_str("| field | type | meaning |\n|---|---|---|\n");
+    rows(path, schema, &mut page);
+    let sample = match kind {
+        "Middleware" => format!("manifests/samples/middleware-{title}.yaml"),
+        _ => "manifests/samples/ratelimit-local.yaml".to_owned(),
+    };
+    let yaml = fs::read_to_string(root().join(&sample)).expect("each policy has a sample");
+    write!(
+        page,
+        "\n## Sample\n\n[`{sample}`](../../{sample})\n\n```yaml\n{}\n```\n\n",
+        yaml.trim()
+    )
+    .unwrap();
+    page.push_str(&ATTACH.replace("KIND", kind).replace("ANNOTATION", annotation));
+    page
+}
+
+fn spec(name: &str) -> Value {
+    let crd = crd::all().into_iter().find(|c| c.name == name).unwrap();
+    crd.definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
+/// All pages by file name.
+fn pages() -> Vec<(String, String)> {
+    let middleware = spec("middlewares.tidegate.dev");
+    let mut pages = Vec::new();
+    let mut index = format!(
+        "# Middleware\n\n<!-- Made from the CRD by tests/docs.rs: do not edit. -->\n\n{}\n\n",
+        text(&middleware)
+    );
+    for (name, field) in middleware["properties"].as_object().unwrap() {
+        if name == "targetRefs" {
+            continue;
+        }
+        let title = kebab(name);
+        writeln!(index, "- [`{name}`]({title}.md): {}", text(field)).unwrap();
+        let path = format!("spec.{name}");
+        pages
+            .push((format!("{title}.md"), page(&title, "Middleware", "middlewares", &path, field)));
+    }
+    index.push_str("\nThe API server refuses:\n\n");
+    for rule in middleware["x-kubernetes-validations"].as_array().unwrap() {
+        writeln!(index, "- {}", rule["message"].as_str().unwrap()).unwrap();
+    }
+    index.push('\n');
+    index.push_str(&ATTACH.replace("KIND", "Middleware").replace("ANNOTATION", "middlewares"));
+    pages.push(("middleware.md".into(), index));
+    let limit = spec("ratelimits.tidegate.dev");
+    pages.push((
+        "rate-limit.md".into(),
+        page("rate-limit", "RateLimit", "rate-limits", "spec", &limit),
+    ));
+    pages
+}
+
+#[test]
+fn the_pages_of_the_policies_say_what_the_crds_say() {
+    let folder = root().join("docs/policies");
+    for (name, text) in pages() {
+        let file = folder.join(&name);
+        if env::var_os("TIDEGATE_WRITE").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&file, text).unwrap();
+        } else {
+            let current = fs::read_to_string(&file).unwrap_or_default();
+            assert!(
+                current == text,
+                "docs/policies/{name}: TIDEGATE_WRITE=1 cargo test --test docs"
+            );
+        }
+    }
+}
