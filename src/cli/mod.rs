@@ -1,1 +1,4 @@
 //! One file per sub-command; wiring only.
+
+pub mod crds;
+pub mod validate;

@@ -4,6 +4,7 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+pub mod endpoints;
 pub mod snapshot;
 
 use k8s_openapi::api::core::v1::Service;
