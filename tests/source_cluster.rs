@@ -8,7 +8,7 @@ mod fake_api;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_api::{FakeApi, Failure, until};
+use fake_api::{Failure, FakeApi, until};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use tidegate::api::gateway::HttpRoute;

@@ -76,7 +76,11 @@ async fn a_folder_is_read_with_its_folders_in_any_form() {
     let folder = folder();
     write(&folder, "a.yaml", &(service("a", 1) + &service("b", 2)));
     fs::create_dir(folder.path().join("sub")).unwrap();
-    write(&folder, "sub/c.yml", "kind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: c}, spec: {ports: [{port: 3}]}}\n");
+    write(
+        &folder,
+        "sub/c.yml",
+        "kind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: c}, spec: {ports: [{port: 3}]}}\n",
+    );
     write(
         &folder,
         "d.json",

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 
 use crate::api::crd::{self, Crd};
 
-/// Print the CustomResourceDefinitions of Tidegate's own kinds as YAML.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write a file for each kind into this folder instead of printing; may be repeated.
@@ -16,13 +16,13 @@ pub struct Args {
 }
 
 /// Does what was asked; the YAML goes to `out`.
-pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let files = crd::all().iter().map(file).collect::<anyhow::Result<Vec<_>>>()?;
     if args.write.is_empty() {
         for (_, text) in &files {
             write!(out, "---\n{text}")?;
         }
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     for folder in &args.write {
         std::fs::create_dir_all(folder)
@@ -33,7 +33,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The name and the text of the file that holds a CRD.

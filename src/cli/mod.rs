@@ -1,4 +1,70 @@
 //! One file per sub-command; wiring only.
+//!
+//! What the flags mean is written here, for `--help`; what they do is done elsewhere. Every
+//! flag of `run` and `drain` is an environment variable, too: `TIDEGATE_` and its name.
 
 pub mod crds;
+pub mod demo;
+pub mod drain;
+mod parse;
 pub mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Kubernetes ingress and Gateway API controller with its proxy inside.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the process at the admin address leave, and wait until it stops taking new work.
+    Drain(drain::Args),
+    /// Check files and folders of Kubernetes YAML: one line a problem, exit code 1 if there is any.
+    Validate(validate::Args),
+    /// Print the CustomResourceDefinitions of Tidegate's own kinds.
+    Crds(crds::Args),
+}
+
+impl Cli {
+    /// Does what was asked. An error is for people: it is printed, and the exit code is 1.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Drain(args) => drain::run(&args),
+            Command::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
+            Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_documented_and_an_environment_variable() {
+        let cli = Cli::command();
+        for name in ["drain"] {
+            let command = cli.find_subcommand(name).expect("a sub-command");
+            for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
+                let long = arg.get_long().expect("a long name");
+                let variable = format!("TIDEGATE_{}", long.replace('-', "_").to_uppercase());
+                let env = arg.get_env().and_then(|env| env.to_str());
+                assert_eq!(env, Some(variable.as_str()), "{name} --{long}");
+                assert!(arg.get_help().is_some(), "{name} --{long} says nothing");
+            }
+        }
+    }
+}

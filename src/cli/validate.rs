@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::source::{self, FileProblem, Handle, Origin};
 use crate::translate::{Note, Settings, translate};
 
-/// Check files and folders of Kubernetes YAML; exits with 1 if anything is wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Files, and folders of *.yaml, *.yml and *.json.

@@ -1,17 +1,17 @@
-//! Backends and their endpoints.
+//! Backends, their endpoints, and the client's side of TLS to them.
 //!
 //! A backend is compiled; its endpoints are live: they are swapped inside the handle that every
 //! graph's backend of the same key shares, so endpoint changes need no new graph. How one
 //! endpoint is chosen is `proxy::balance`, how it is connected to is `proxy::pool`.
 
-use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustc_hash::FxHasher;
+use aws_lc_rs::digest;
+use rustc_hash::FxHashMap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -85,10 +85,24 @@ impl BackendTls {
         };
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = super::tls::alpn();
-        let mut identity = FxHasher::default();
-        (server_name, roots, verify).hash(&mut identity);
-        Ok(BackendTls { config: Arc::new(config), server_name: name, identity: identity.finish() })
+        let identity = identity(server_name, roots, verify);
+        Ok(BackendTls { config: Arc::new(config), server_name: name, identity })
     }
+}
+
+/// A cryptographic digest: nobody may build a configuration that shares the connections of
+/// another one.
+fn identity(server_name: &str, roots: &Roots, verify: bool) -> u64 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(server_name.as_bytes());
+    // No name contains a line break, so that nothing of the name can look like what follows.
+    context.update(if verify { b"\nverify\n" } else { b"\nbelieve\n" });
+    if let Roots::Pem(pem) = roots {
+        context.update(b"pem\n");
+        context.update(pem);
+    }
+    let start = context.finish().as_ref().first_chunk().copied();
+    u64::from_le_bytes(start.expect("SHA-256 has more than 8 bytes"))
 }
 
 fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
@@ -189,6 +203,13 @@ pub struct Endpoint {
     pub avoid_until_ms: AtomicU64,
 }
 
+impl Endpoint {
+    fn new(addr: SocketAddr) -> Arc<Self> {
+        let (in_flight, avoid_until_ms) = (AtomicU32::new(0), AtomicU64::new(0));
+        Arc::new(Endpoint { addr, in_flight, avoid_until_ms })
+    }
+}
+
 impl EndpointSet {
     /// The endpoints of this moment.
     pub fn load(&self) -> arc_swap::Guard<Arc<Vec<Arc<Endpoint>>>> {
@@ -202,19 +223,11 @@ impl EndpointSet {
         if same {
             return;
         }
-        let new = addrs
-            .iter()
-            .map(|addr| {
-                old.iter().find(|e| e.addr == *addr).cloned().unwrap_or_else(|| {
-                    Arc::new(Endpoint {
-                        addr: *addr,
-                        in_flight: AtomicU32::new(0),
-                        avoid_until_ms: AtomicU64::new(0),
-                    })
-                })
-            })
-            .collect();
-        self.list.store(Arc::new(new));
+        let known: FxHashMap<SocketAddr, &Arc<Endpoint>> =
+            old.iter().map(|e| (e.addr, e)).collect();
+        let kept = |addr: &SocketAddr| known.get(addr).map(|endpoint| Arc::clone(endpoint));
+        let new = addrs.iter().map(|addr| kept(addr).unwrap_or_else(|| Endpoint::new(*addr)));
+        self.list.store(Arc::new(new.collect()));
     }
 
     /// A set that holds `addrs`.
@@ -226,5 +239,51 @@ impl EndpointSet {
 
     pub fn addrs(&self) -> Vec<SocketAddr> {
         self.list.load().iter().map(|e| e.addr).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::graph::testing::pem;
+
+    fn addr(last: u8) -> SocketAddr {
+        ([192, 0, 2, last], 80).into()
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_keeps_its_state() {
+        let set = EndpointSet::of(&[addr(1), addr(2)]);
+        set.load()[1].in_flight.store(7, Relaxed);
+        set.replace(&[addr(3), addr(2)]);
+        assert_eq!(set.addrs(), [addr(3), addr(2)]);
+        let counts: Vec<_> = set.load().iter().map(|e| e.in_flight.load(Relaxed)).collect();
+        assert_eq!(counts, [0, 7]);
+    }
+
+    #[test]
+    fn equal_tls_has_one_identity_and_any_difference_another() {
+        let (ca, _) = pem("ca.example");
+        let of = |name: &str, roots: &Roots, verify| {
+            BackendTls::new(name, roots, verify).unwrap().identity
+        };
+        let roots = Roots::Pem(ca.into_bytes());
+        let one = of("a.example", &roots, true);
+        assert_eq!(one, of("a.example", &roots, true));
+        assert_ne!(one, of("b.example", &roots, true));
+        assert_ne!(one, of("a.example", &roots, false));
+        assert_ne!(one, of("a.example", &Roots::Pem(pem("ca.example").0.into_bytes()), true));
+    }
+
+    #[test]
+    fn names_and_roots_that_cannot_be_used_are_refused() {
+        let empty = Roots::Pem(Vec::new());
+        let message = |name, roots| BackendTls::new(name, roots, true).unwrap_err();
+        assert!(message("a.example", &empty).contains("no certificate"));
+        assert!(
+            message("not a name", &Roots::Pem(pem("a.example").0.into())).contains("host name")
+        );
     }
 }

@@ -125,3 +125,63 @@ impl GraphBuilder {
 fn index(len: usize) -> u32 {
     u32::try_from(len).expect("fewer than 2^32 parts of a graph")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::{backend, key, rule};
+    use crate::policy::{Kind, direct_response, ip_access};
+
+    fn answer(status_code: i32) -> AnySpec {
+        let spec = direct_response::Spec { status_code, ..Default::default() };
+        AnySpec::DirectResponse(spec)
+    }
+
+    #[test]
+    fn a_backend_is_made_once_for_its_key_and_found_by_its_service() {
+        let mut builder = GraphBuilder::new();
+        let one = builder.backend(&key("web", 80), || backend("web", 80, &[]));
+        assert_eq!(builder.backend(&key("web", 80), || unreachable!()), one);
+        let other = builder.backend(&key("web", 81), || backend("web", 81, &[]));
+        builder.backend(&key("api", 80), || backend("api", 80, &[]));
+        assert_ne!(one, other);
+        let graph = builder.build();
+        let ports: Vec<_> = graph.backends_of("ns", "web").map(|b| b.key.port).collect();
+        assert_eq!(ports, [80, 81]);
+        assert_eq!(graph.backends_of("other", "web").count(), 0);
+    }
+
+    #[test]
+    fn a_policy_is_compiled_once_for_its_key_and_spec() {
+        let (mut builder, refs) = (GraphBuilder::new(), Refs::default());
+        let one = builder.policy("Middleware/ns/a", &answer(200), &refs).unwrap();
+        assert_eq!(builder.policy("Middleware/ns/a", &answer(200), &refs), Ok(one));
+        assert_ne!(builder.policy("Middleware/ns/a", &answer(201), &refs), Ok(one));
+        assert_ne!(builder.policy("Middleware/ns/b", &answer(200), &refs), Ok(one));
+        assert!(builder.policy("Middleware/ns/c", &answer(0), &refs).is_err());
+        assert_eq!(builder.build().policies.len(), 3);
+    }
+
+    #[test]
+    fn gates_are_put_into_the_order_of_the_table() {
+        let (mut builder, refs) = (GraphBuilder::new(), Refs::default());
+        let cors = builder.policy("c", &AnySpec::Cors(Default::default()), &refs).unwrap();
+        let ip = AnySpec::IpAccess(ip_access::Spec::default());
+        let ip = builder.policy("i", &ip, &refs).unwrap();
+        let id = builder.rule(Rule { gates: vec![cors, ip], ..rule("a") });
+        let graph = builder.build();
+        let kinds: Vec<_> = graph[id].gates.iter().map(|g| graph[*g].policy.kind()).collect();
+        assert_eq!(kinds, [Kind::IpAccess, Kind::Cors]);
+    }
+
+    #[test]
+    fn a_section_of_a_port_that_is_not_bound_is_dropped() {
+        let mut builder = GraphBuilder::new();
+        builder.listener(80, 8000, Protocol::Http);
+        builder.section(80, "", "a".into());
+        builder.section(81, "", "b".into());
+        let graph = builder.build();
+        assert_eq!(graph.listeners.keys().collect::<Vec<_>>(), [&80]);
+        assert_eq!(graph.listeners[&80].public_port, 8000);
+    }
+}

@@ -52,3 +52,130 @@ impl Section {
         self.hosts.matching(&head.host).find_map(|table| table.find(head))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::{entry, rule};
+    use crate::graph::{GraphBuilder, PathMatch, Protocol};
+    use crate::policy::testing::head;
+
+    /// A graph with one port. Of each route: section, its host, the route's host, the prefix.
+    fn graph(routes: &[(&str, &str, &str, &str)]) -> RouteGraph {
+        let mut builder = GraphBuilder::new();
+        builder.listener(80, 80, Protocol::Http);
+        let mut sections = std::collections::HashMap::new();
+        for (section, claim, host, prefix) in routes {
+            let id = *sections
+                .entry((*section, *claim))
+                .or_insert_with(|| builder.section(80, claim, (*section).into()));
+            let rule = builder.rule(rule(&format!("{section} {host} {prefix}")));
+            builder.route(id, host, entry(PathMatch::Prefix((*prefix).into()), rule.0));
+        }
+        builder.build()
+    }
+
+    fn find(graph: &RouteGraph, sni: Option<&str>, url: &str) -> Result<String, Reason> {
+        let head = head("GET", url, &[]);
+        let found = graph.find(&graph.listeners[&80], sni, &head)?;
+        Ok(found.rule.name.name.to_string())
+    }
+
+    #[test]
+    fn the_most_specific_section_answers_alone() {
+        let graph = graph(&[
+            ("any", "", "", ""),
+            ("wild", "*.example.com", "*.example.com", "/w"),
+            ("exact", "a.example.com", "a.example.com", "/e"),
+        ]);
+        for (url, expected) in [
+            ("http://a.example.com/e", Ok("exact a.example.com /e")),
+            ("http://a.example.com/w", Err(Reason::NoRoute)),
+            ("http://b.example.com/w", Ok("wild *.example.com /w")),
+            ("http://b.example.com/x", Err(Reason::NoRoute)),
+            ("http://example.com/x", Ok("any  ")),
+        ] {
+            assert_eq!(find(&graph, None, url).as_deref(), expected.as_ref().copied(), "{url}");
+        }
+    }
+
+    #[test]
+    fn inside_a_section_less_specific_hosts_answer_what_is_left() {
+        let graph = graph(&[
+            ("any", "", "", ""),
+            ("any", "", "*.example.com", "/w"),
+            ("any", "", "a.example.com", "/e"),
+        ]);
+        for (url, expected) in [
+            ("http://a.example.com/e", "any a.example.com /e"),
+            ("http://a.example.com/w", "any *.example.com /w"),
+            ("http://a.example.com/x", "any  "),
+            ("http://example.com/w", "any  "),
+        ] {
+            assert_eq!(find(&graph, None, url).as_deref(), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn sections_of_one_host_are_tried_in_order_and_ingress_is_last() {
+        let graph = graph(&[
+            (INGRESS, "", "a.example", "/i"),
+            (INGRESS, "", "a.example", "/one"),
+            ("one", "", "a.example", "/one"),
+            ("two", "", "a.example", "/one"),
+            ("two", "", "a.example", "/two"),
+            ("own", "b.example", "b.example", "/own"),
+            (INGRESS, "", "b.example", "/i"),
+        ]);
+        for (url, expected) in [
+            ("http://a.example/one", Ok("one a.example /one")),
+            ("http://a.example/two", Ok("two a.example /two")),
+            ("http://a.example/i", Ok("ingress a.example /i")),
+            ("http://b.example/own", Ok("own b.example /own")),
+            ("http://b.example/i", Ok("ingress b.example /i")),
+            ("http://b.example/two", Err(Reason::NoRoute)),
+        ] {
+            assert_eq!(find(&graph, None, url).as_deref(), expected.as_ref().copied(), "{url}");
+        }
+    }
+
+    /// The table of the conformance test HTTPRouteHTTPSListenerDetectMisdirectedRequests.
+    #[test]
+    fn a_connection_for_another_section_is_misdirected() {
+        let graph = graph(&[
+            ("any", "", "example.org", ""),
+            ("second", "second-example.org", "", ""),
+            ("wild", "*.wildcard.org", "", ""),
+            ("fourth", "fourth-example.wildcard.org", "", ""),
+        ]);
+        for (sni, host, code) in [
+            ("example.org", "example.org", 200),
+            ("example.org", "second-example.org", 421),
+            ("example.org", "unknown-example.org", 404),
+            ("second-example.org", "second-example.org", 200),
+            ("second-example.org", "example.org", 421),
+            ("second-example.org", "unknown-example.org", 421),
+            ("third-example.wildcard.org", "third-example.wildcard.org", 200),
+            ("third-example.wildcard.org", "fith-example.wildcard.org", 200),
+            ("third-example.wildcard.org", "fourth-example.wildcard.org", 421),
+            ("third-example.wildcard.org", "second-example.org", 421),
+            ("fourth-example.wildcard.org", "fourth-example.wildcard.org", 200),
+            ("fourth-example.wildcard.org", "fith-example.wildcard.org", 421),
+            ("unknown-example.org", "example.org", 200),
+            ("unknown-example.org", "unknown-example.org", 404),
+        ] {
+            let result = find(&graph, Some(sni), &format!("https://{host}/x"));
+            let status = result.map_or_else(|reason| reason.status().as_u16(), |_| 200);
+            assert_eq!(status, code, "{sni} {host}");
+        }
+        assert!(find(&graph, None, "https://second-example.org/x").is_ok());
+    }
+
+    #[test]
+    fn the_prefix_that_matched_is_told() {
+        let graph = graph(&[("any", "", "", "/a/b/")]);
+        let head = head("GET", "http://x.example/a/b/c", &[]);
+        let found = graph.find(&graph.listeners[&80], None, &head).unwrap();
+        assert_eq!((found.prefix, &*found.section.name), ("/a/b", "any"));
+    }
+}

@@ -170,3 +170,130 @@ impl Entry {
             .then_with(|| self.order.cmp(&other.order))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::entry;
+    use crate::policy::testing::head;
+
+    fn exact(value: &str) -> ValueMatch {
+        ValueMatch::Exact(value.into())
+    }
+
+    fn regex(pattern: &str) -> ValueMatch {
+        ValueMatch::Regex(Regex::new(pattern).unwrap())
+    }
+
+    fn with_header(name: &'static str, value: ValueMatch) -> Matcher {
+        let header = HeaderMatch { name: HeaderName::from_static(name), value };
+        Matcher { headers: vec![header], ..Matcher::default() }
+    }
+
+    fn with_query(name: &str, value: ValueMatch) -> Matcher {
+        Matcher { query: vec![QueryMatch { name: name.into(), value }], ..Matcher::default() }
+    }
+
+    #[test]
+    fn precedence_is_that_of_http_route() {
+        let base = || entry(PathMatch::Prefix("/a".into()), 0);
+        let with = |change: &dyn Fn(&mut Entry)| {
+            let mut entry = base();
+            change(&mut entry);
+            entry
+        };
+        let header = |n: usize| {
+            let one = with_header("x", exact("y")).headers.remove(0);
+            move |entry: &mut Entry| entry.matcher.headers = vec![one.clone(); n]
+        };
+        let query = |n: usize| {
+            let one = with_query("x", exact("y")).query.remove(0);
+            move |entry: &mut Entry| entry.matcher.query = vec![one.clone(); n]
+        };
+        // Each wins over all below it, although each one below is older and first in name.
+        let mut ranked = [
+            with(&|e| e.path = PathMatch::Exact("/".into())),
+            with(&|e| e.path = PathMatch::Regex(Regex::new("/abc").unwrap())),
+            with(&|e| e.path = PathMatch::Regex(Regex::new("/").unwrap())),
+            with(&|e| e.path = PathMatch::Prefix("/a/b".into())),
+            with(&|e| e.path = PathMatch::Prefix("/ab".into())),
+            with(&|e| e.matcher.method = Some(Method::GET)),
+            with(&|e| (header(2)(e), query(1)(e)).0),
+            with(&|e| header(2)(e)),
+            with(&|e| (header(1)(e), query(9)(e)).0),
+            with(&|e| query(2)(e)),
+            with(&|e| query(1)(e)),
+        ];
+        for (n, entry) in (0..).zip(ranked.iter_mut().rev()) {
+            entry.created = n;
+        }
+        let ties = [
+            with(&|e| (e.created, e.object, e.order) = (7, "b/b".into(), (9, 9))),
+            with(&|e| (e.created, e.object, e.order) = (8, "a/b".into(), (9, 9))),
+            with(&|e| (e.created, e.object, e.order) = (8, "a/c".into(), (0, 0))),
+            with(&|e| (e.created, e.object, e.order) = (8, "a/c".into(), (0, 1))),
+            with(&|e| (e.created, e.object, e.order) = (8, "a/c".into(), (1, 0))),
+        ];
+        let all: Vec<&Entry> = ranked.iter().chain(&ties).collect();
+        for (i, better) in all.iter().enumerate() {
+            for worse in &all[i + 1..] {
+                assert_eq!(better.precedence(worse), Ordering::Less, "{better:?}\n{worse:?}");
+                assert_eq!(worse.precedence(better), Ordering::Greater);
+            }
+        }
+    }
+
+    #[test]
+    fn several_fields_of_one_name_are_one_value() {
+        let head = head("GET", "http://a.example/", &[("x", "one"), ("x", "two")]);
+        assert!(with_header("x", exact("one, two")).holds(&head));
+        assert!(with_header("x", regex("^one, two$")).holds(&head));
+        assert!(!with_header("x", exact("one")).holds(&head));
+        assert!(!with_header("y", regex(".*")).holds(&head));
+    }
+
+    #[test]
+    fn the_host_can_be_matched_as_a_header() {
+        let head = head("GET", "http://a.example:8080/", &[]);
+        assert!(with_header("host", exact("a.example")).holds(&head));
+    }
+
+    #[test]
+    fn values_that_are_not_utf8_meet_no_expression() {
+        let mut head = head("GET", "http://a.example/", &[]);
+        head.headers.insert("x", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(!with_header("x", regex("(?s).*")).holds(&head));
+    }
+
+    #[test]
+    fn the_first_query_parameter_counts_decoded() {
+        for (query, name, value, holds) in [
+            ("a=1&a=2", "a", "1", true),
+            ("a=1&a=2", "a", "2", false),
+            ("b=x&a=%31", "a", "1", true),
+            ("%61=1", "a", "1", true),
+            ("a=x+y", "a", "x y", true),
+            ("a=x%2By", "a", "x+y", true),
+            ("a", "a", "", true),
+            ("a=1=2", "a", "1=2", true),
+            ("ab=1", "a", "1", false),
+            ("", "a", "", false),
+        ] {
+            let head = head("GET", &format!("http://a.example/?{query}"), &[]);
+            assert_eq!(with_query(name, exact(value)).holds(&head), holds, "{query} {name}");
+        }
+        let head = head("GET", "http://a.example/", &[]);
+        assert!(!with_query("a", regex(".*")).holds(&head));
+    }
+
+    #[test]
+    fn all_conditions_must_hold() {
+        let head = head("POST", "http://a.example/?q=1", &[("x", "1")]);
+        let mut matcher = with_header("x", exact("1"));
+        matcher.query = with_query("q", exact("1")).query;
+        matcher.method = Some(Method::POST);
+        assert!(matcher.holds(&head));
+        matcher.method = Some(Method::GET);
+        assert!(!matcher.holds(&head));
+    }
+}

@@ -13,6 +13,8 @@ pub mod matcher;
 pub mod path;
 pub mod shared;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 
 use std::collections::BTreeMap;

@@ -110,3 +110,100 @@ impl PathTable {
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::graph::testing::entry;
+    use crate::policy::testing::head;
+
+    fn exact(path: &str) -> PathMatch {
+        PathMatch::Exact(path.into())
+    }
+
+    fn prefix(path: &str) -> PathMatch {
+        PathMatch::Prefix(path.into())
+    }
+
+    fn regex(pattern: &str) -> PathMatch {
+        PathMatch::Regex(Regex::new(pattern).unwrap())
+    }
+
+    /// A table whose rules are numbered in the order of `paths`.
+    fn table(paths: &[PathMatch]) -> PathTable {
+        PathTable::new((0..).zip(paths).map(|(n, path)| entry(path.clone(), n)).collect())
+    }
+
+    fn find(table: &PathTable, path: &str) -> Option<(u32, String)> {
+        let head = head("GET", &format!("http://a.example{path}"), &[]);
+        table.find(&head).map(|(rule, prefix)| (rule.0, prefix.to_owned()))
+    }
+
+    #[test]
+    fn prefixes_end_at_segments() {
+        let table = table(&[prefix("/foo"), prefix("/foo/bar")]);
+        for (path, expected) in [
+            ("/foo", Some((0, "/foo"))),
+            ("/foo/", Some((0, "/foo"))),
+            ("/foo/x", Some((0, "/foo"))),
+            ("/foo/barx", Some((0, "/foo"))),
+            ("/foo/bar", Some((1, "/foo/bar"))),
+            ("/foo/bar/", Some((1, "/foo/bar"))),
+            ("/foobar", None),
+            ("/fo", None),
+            ("/", None),
+            ("/x/foo", None),
+        ] {
+            let expected = expected.map(|(rule, prefix)| (rule, prefix.to_owned()));
+            assert_eq!(find(&table, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_trailing_slash_of_a_prefix_is_ignored() {
+        let table = table(&[prefix("/foo/"), prefix("/")]);
+        assert_eq!(find(&table, "/foo"), Some((0, "/foo".into())));
+        assert_eq!(find(&table, "/foo/x"), Some((0, "/foo".into())));
+        assert_eq!(find(&table, "/x"), Some((1, String::new())));
+        assert_eq!(find(&table, "/"), Some((1, String::new())));
+    }
+
+    #[test]
+    fn exact_paths_win_over_expressions_and_these_over_prefixes() {
+        let table = table(&[
+            prefix("/a/b/c"),
+            regex("^/a/.*$"),
+            regex("^/a/b/.*$"),
+            exact("/a/b/c"),
+            exact("/a/b/c/"),
+        ]);
+        for (path, rule) in [("/a/b/c", 3), ("/a/b/c/", 4), ("/a/b/c/d", 2), ("/a/x", 1)] {
+            assert_eq!(find(&table, path).map(|found| found.0), Some(rule), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_leaves_the_request_to_the_next_best() {
+        let mut longest = entry(prefix("/a/b"), 0);
+        longest.matcher.method = Some(http::Method::POST);
+        let mut precise = entry(exact("/a/b"), 1);
+        precise.matcher.method = Some(http::Method::PUT);
+        let table = PathTable::new(vec![longest, precise, entry(prefix("/a"), 2)]);
+        for (method, rule) in [("PUT", 1), ("POST", 0), ("GET", 2)] {
+            let head = head(method, "http://a.example/a/b", &[]);
+            assert_eq!(table.find(&head).map(|(rule, _)| rule.0), Some(rule), "{method}");
+        }
+    }
+
+    #[test]
+    fn long_paths_and_many_prefixes_are_found() {
+        let deep = "/s".repeat(4000);
+        let paths: Vec<_> = (0..2000).map(|n| prefix(&format!("/p{n}/x"))).collect();
+        let table = table(&[paths, vec![prefix(&deep)]].concat());
+        assert_eq!(find(&table, "/p1234/x/y").map(|found| found.0), Some(1234));
+        assert_eq!(find(&table, &format!("{deep}/t")).map(|found| found.0), Some(2000));
+        assert_eq!(find(&table, &"/s".repeat(3999)), None);
+    }
+}

@@ -116,3 +116,94 @@ pub fn certified_key(cert_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, St
         Err(error) => Err(format!("the certificate cannot be read: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::ServerName;
+
+    use super::*;
+    use crate::graph::testing::{certified, pem};
+    use crate::graph::{BackendTls, Roots};
+
+    /// The certificate that a client is shown, or that its handshake failed.
+    fn shown(tls: &ListenerTls, sni: Option<&str>) -> Result<Vec<u8>, rustls::Error> {
+        let client = BackendTls::new("unused.example", &Roots::Pem(pem("ca").0.into()), false);
+        let mut config = (*client.unwrap().config).clone();
+        config.enable_sni = sni.is_some();
+        let name = ServerName::try_from(sni.unwrap_or("unused.example").to_owned()).unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = rustls::ServerConnection::new(Arc::clone(&tls.config)).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &*wire).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut &*wire).unwrap();
+            client.process_new_packets()?;
+        }
+        assert_eq!(client.alpn_protocol(), Some(&b"h2"[..]));
+        Ok(client.peer_certificates().unwrap()[0].to_vec())
+    }
+
+    #[test]
+    fn the_most_specific_certificate_is_shown() {
+        let mut map = HostMap::default();
+        for name in ["a.example.com", "*.example.com"] {
+            map.insert(name, certified(name));
+        }
+        let der = |pattern: &str| map.get_exact(pattern).unwrap().cert[0].to_vec();
+        let (exact, wildcard) = (der("a.example.com"), der("*.example.com"));
+        let tls = ListenerTls::new(map, None);
+        assert_eq!(shown(&tls, Some("a.example.com")).unwrap(), exact);
+        assert_eq!(shown(&tls, Some("A.Example.COM")).unwrap(), exact);
+        assert_eq!(shown(&tls, Some("b.c.example.com")).unwrap(), wildcard);
+        assert!(shown(&tls, Some("example.com")).is_err());
+        assert!(shown(&tls, None).is_err());
+    }
+
+    #[test]
+    fn a_client_without_server_name_gets_the_default_or_the_first() {
+        let (first, default) = (certified("first.example"), certified("default.example"));
+        let mut map = HostMap::default();
+        map.insert("first.example", Arc::clone(&first));
+        let tls = ListenerTls::new(map.clone(), Some(Arc::clone(&first)));
+        assert_eq!(shown(&tls, None).unwrap(), first.cert[0].to_vec());
+        assert!(shown(&tls, Some("other.example")).is_err());
+        map.insert("", Arc::clone(&default));
+        let tls = ListenerTls::new(map, Some(first));
+        for sni in [None, Some("other.example")] {
+            assert_eq!(shown(&tls, sni).unwrap(), default.cert[0].to_vec());
+        }
+    }
+
+    #[test]
+    fn sessions_can_be_resumed_under_a_later_graph() {
+        let make = || ListenerTls::new(HostMap::default(), Some(certified("a.example")));
+        let (old, new) = (make(), make());
+        let ticket = old.config.ticketer.encrypt(b"session").unwrap();
+        assert_eq!(new.config.ticketer.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_refused() {
+        let ((cert, key), (_, other)) = (pem("a.example"), pem("a.example"));
+        assert!(certified_key(cert.as_bytes(), key.as_bytes()).is_ok());
+        for (cert, key, message) in [
+            (&*cert, &*other, "does not belong"),
+            ("", &*key, "no certificate"),
+            (&*cert, "", "no private key"),
+            (&*cert, &*cert, "no private key"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                &*key,
+                "certificate",
+            ),
+            ("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", &*key, "not PEM"),
+        ] {
+            let error = certified_key(cert.as_bytes(), key.as_bytes()).unwrap_err();
+            assert!(error.contains(message), "{message}: {error}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +204,7 @@ fn vary_by_origin(headers: &mut HeaderMap) {
                 .any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
         });
     if !varies {
-        headers.append(VARY, HeaderValue::from(HeaderName::from(ORIGIN)));
+        headers.append(VARY, HeaderValue::from(ORIGIN));
     }
 }
 

@@ -105,9 +105,7 @@ async fn answer(
         "PATCH" => patch(&mut store, &target, &sent),
         "DELETE" => {
             let name = target.name.clone().unwrap_or_default();
-            store
-                .delete(&target.plural, &target.namespace, &name)
-                .ok_or_else(|| not_found(&target))
+            store.delete(&target.plural, &target.namespace, &name).ok_or_else(|| not_found(&target))
         }
         _ => Err((405, "MethodNotAllowed", verb.to_owned())),
     };

@@ -19,8 +19,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use store::{Failure, Request};
 use store::Store;
+pub use store::{Failure, Request};
 
 /// The server. Dropping it ends it.
 pub struct FakeApi {

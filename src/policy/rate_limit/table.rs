@@ -67,7 +67,7 @@ fn set_of(slots: &[Slot], key: u64) -> &[Slot] {
 }
 
 /// Takes a slot that is free: never used, or its bucket is full again.
-fn claim<'t>(set: &'t [Slot], key: u64, now: u64) -> Option<&'t AtomicU64> {
+fn claim(set: &[Slot], key: u64, now: u64) -> Option<&AtomicU64> {
     set.iter().find_map(|slot| {
         let other = slot.key.load(Relaxed);
         if slot.full_at.load(Relaxed) > now {
@@ -82,7 +82,7 @@ fn claim<'t>(set: &'t [Slot], key: u64, now: u64) -> Option<&'t AtomicU64> {
 }
 
 /// Takes a free slot, or the one that is nearest to a full bucket.
-fn displace<'t>(set: &'t [Slot], key: u64, now: u64) -> &'t AtomicU64 {
+fn displace(set: &[Slot], key: u64, now: u64) -> &AtomicU64 {
     if let Some(free) = claim(set, key, now) {
         return free;
     }

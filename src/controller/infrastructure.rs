@@ -1,0 +1,126 @@
+//! The Services and EndpointSlices of Gateways into the cluster.
+//!
+//! In the order of the pass, one after the other: a Service comes before the slices that belong
+//! to it, and there are few. Everything that is written carries [`MANAGED_BY`], and only what
+//! carries it is deleted; the chart's ValidatingAdmissionPolicy holds us to that.
+
+use std::sync::Arc;
+
+use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::api::{self, Api, Failure, Written};
+use super::{Pass, Work};
+use crate::health::Health;
+use crate::translate::{InfrastructureWrite, Key, ObjectKind};
+
+/// The label, with the value `tidegate`, of everything that Tidegate makes in a cluster.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+pub(super) struct Infrastructure {
+    api: Api,
+    health: Arc<Health>,
+}
+
+impl Infrastructure {
+    pub fn new(api: Api, health: Arc<Health>) -> Self {
+        Infrastructure { api, health }
+    }
+
+    async fn write(&self, write: &InfrastructureWrite) -> Result<(), Failure> {
+        match write {
+            InfrastructureWrite::Service(service) => {
+                self.put(ObjectKind::Service, &service.metadata, json!(service)).await
+            }
+            InfrastructureWrite::EndpointSlice(slice) => {
+                self.put(ObjectKind::EndpointSlice, &slice.metadata, json!(slice)).await
+            }
+            InfrastructureWrite::DeleteService(key) => self.delete(ObjectKind::Service, key).await,
+            InfrastructureWrite::DeleteEndpointSlice(key) => {
+                self.delete(ObjectKind::EndpointSlice, key).await
+            }
+        }
+    }
+
+    /// Creates the object, or replaces it at the resourceVersion that it carries.
+    async fn put(&self, kind: ObjectKind, meta: &ObjectMeta, body: Value) -> Result<(), Failure> {
+        let (method, key) = if meta.resource_version.is_some() {
+            (Method::PUT, key_of(meta))
+        } else {
+            (Method::POST, Key { name: String::new(), ..key_of(meta) })
+        };
+        let path = api::path(kind, &key);
+        let _: Written = self.api.send(method, &path, "application/json", &body).await?;
+        Ok(())
+    }
+
+    /// Deletes the object if it is ours, exactly as it was seen to be.
+    async fn delete(&self, kind: ObjectKind, key: &Key) -> Result<(), Failure> {
+        let path = api::path(kind, key);
+        let seen: Written =
+            self.api.send(Method::GET, &path, "application/json", &Value::Null).await?;
+        let meta = seen.metadata;
+        if meta.labels.get(MANAGED_BY).map(String::as_str) != Some("tidegate") {
+            return Ok(());
+        }
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": { "uid": meta.uid, "resourceVersion": meta.resource_version },
+        });
+        // The answer is a Status or the object: neither is of interest.
+        let _: Value = self.api.send(Method::DELETE, &path, "application/json", &options).await?;
+        Ok(())
+    }
+}
+
+impl Work for Infrastructure {
+    async fn perform(&mut self, pass: &Pass) -> bool {
+        let mut complete = true;
+        for write in &pass.infrastructure {
+            match self.write(write).await {
+                Ok(()) => self.health.infrastructure_writes.add(1),
+                Err(Failure::Gone) if is_delete(write) => {}
+                Err(Failure::Conflict) => {}
+                Err(failure) => {
+                    complete = false;
+                    self.health.infrastructure_write_errors.add(1);
+                    let (kind, key) = target(write);
+                    tracing::warn!(
+                        kind = kind.kind(),
+                        object = %key,
+                        %failure,
+                        "not written; trying again"
+                    );
+                }
+            }
+        }
+        complete
+    }
+}
+
+fn is_delete(write: &InfrastructureWrite) -> bool {
+    matches!(
+        write,
+        InfrastructureWrite::DeleteService(_) | InfrastructureWrite::DeleteEndpointSlice(_)
+    )
+}
+
+fn target(write: &InfrastructureWrite) -> (ObjectKind, Key) {
+    match write {
+        InfrastructureWrite::Service(service) => (ObjectKind::Service, key_of(&service.metadata)),
+        InfrastructureWrite::EndpointSlice(slice) => {
+            (ObjectKind::EndpointSlice, key_of(&slice.metadata))
+        }
+        InfrastructureWrite::DeleteService(key) => (ObjectKind::Service, key.clone()),
+        InfrastructureWrite::DeleteEndpointSlice(key) => (ObjectKind::EndpointSlice, key.clone()),
+    }
+}
+
+fn key_of(meta: &ObjectMeta) -> Key {
+    Key::new(
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    )
+}

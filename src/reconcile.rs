@@ -1,0 +1,175 @@
+//! The loop: a change -> a Snapshot -> a Translation -> the live graph, and work for the
+//! controller.
+//!
+//! Its states are `source.changed` (nothing to do), a pass (off the async threads, because a
+//! large world takes a while), and the publish. A pass that dies by a defect is logged and
+//! counted, and the last graph goes on serving. What is decided is `translate`'s, what is
+//! written is `controller`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::controller::peers::{self, Listening};
+use crate::controller::{Pass, Passes};
+use crate::graph::{RouteGraph, Shared};
+use crate::health::Health;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::source::Source;
+use crate::translate::{Note, Snapshot, Translation, translate};
+
+/// What the loop connects.
+pub struct Reconciler {
+    source: Source,
+    shared: Arc<Shared>,
+    lifecycle: Lifecycle,
+    listening: Listening,
+    health: Arc<Health>,
+    passes: watch::Sender<Arc<Pass>>,
+    /// What was logged, as long as it stands.
+    told: BTreeSet<Note>,
+}
+
+impl Reconciler {
+    pub fn new(
+        source: Source,
+        shared: Arc<Shared>,
+        lifecycle: Lifecycle,
+        listening: Listening,
+        health: Arc<Health>,
+    ) -> Self {
+        let passes = watch::Sender::default();
+        let told = BTreeSet::new();
+        Reconciler { source, shared, lifecycle, listening, health, passes, told }
+    }
+
+    /// Where the controller takes its work from.
+    pub fn passes(&self) -> Passes {
+        self.passes.subscribe()
+    }
+
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        self.follow_listeners();
+        loop {
+            tokio::select! {
+                () = self.source.changed() => self.pass().await,
+                Ok(()) = self.listening.changed() => self.follow_listeners(),
+            }
+        }
+    }
+
+    async fn pass(&mut self) {
+        let began = Instant::now();
+        let snapshot = Arc::new(self.source.snapshot());
+        self.health.reconcile_passes.add(1);
+        self.health.undecodable_objects.set(snapshot.undecodable.len() as u64);
+        // A thread of its own also turns a panic into a value.
+        let seen = Arc::clone(&snapshot);
+        let Ok(translation) = tokio::task::spawn_blocking(move || translate(&seen)).await else {
+            self.health.reconcile_failures.add(1);
+            tracing::error!("a defect ended a pass; the last good config goes on serving");
+            return;
+        };
+        self.publish(&snapshot, translation);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.health.reconcile_last_duration_microseconds.set(micros);
+        tracing::debug!(generation = self.shared.generation(), micros, "published");
+    }
+
+    fn publish(&mut self, snapshot: &Snapshot, translation: Translation) {
+        let Translation { graph, statuses, infrastructure, notes, good_certificates } = translation;
+        self.shared.publish(graph);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        self.health.config_last_success_timestamp_seconds.set(now);
+        self.source.remember_good(&good_certificates);
+        self.tell(&notes);
+        let members = peers::members(snapshot);
+        self.passes.send_replace(Arc::new(Pass { statuses, infrastructure, notes, members }));
+        self.become_ready();
+    }
+
+    /// Logs what is new among the notes.
+    fn tell(&mut self, notes: &[Note]) {
+        for note in notes.iter().filter(|note| !self.told.contains(*note)) {
+            let kind = note.kind.kind();
+            let (object, reason, field) = (&note.key, &note.reason, &note.field);
+            if note.warning {
+                tracing::warn!(kind, %object, %reason, field, "{}", note.message);
+            } else {
+                tracing::info!(kind, %object, %reason, field, "{}", note.message);
+            }
+        }
+        self.told = notes.iter().cloned().collect();
+    }
+
+    /// The data plane has bound or released ports.
+    fn follow_listeners(&mut self) {
+        let listening = Arc::clone(&self.listening.borrow_and_update());
+        for (port, why) in
+            listening.iter().filter_map(|(p, bound)| Some((p, bound.as_ref().err()?)))
+        {
+            tracing::warn!(port, why, "a port cannot be listened on");
+        }
+        let failed = listening.values().filter(|bound| bound.is_err()).count();
+        self.health.listeners_failed.set(failed as u64);
+        self.source.set_listening(BTreeMap::clone(&listening));
+        self.become_ready();
+    }
+
+    fn become_ready(&self) {
+        if self.lifecycle.phase() == Phase::Starting
+            && self.shared.generation() > 0
+            && served(&self.shared.load(), &self.listening.borrow())
+        {
+            tracing::info!(generation = self.shared.generation(), "ready");
+            self.lifecycle.advance(Phase::Ready);
+        }
+    }
+}
+
+/// Whether the data plane has taken up every listener of `graph`, and can serve at least one of
+/// them: a port that cannot be bound must not keep the others from being ready.
+fn served(graph: &RouteGraph, listening: &BTreeMap<u16, Result<(), String>>) -> bool {
+    let mut bound = graph.listeners.keys().map(|port| listening.get(port));
+    let taken_up = bound.clone().all(|bound| bound.is_some());
+    let any = graph.listeners.is_empty() || bound.any(|bound| matches!(bound, Some(Ok(()))));
+    taken_up && any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{HostMap, Listener, Protocol};
+
+    fn graph(ports: &[u16]) -> RouteGraph {
+        let listener = |port| Listener {
+            port,
+            public_port: port,
+            protocol: Protocol::Http,
+            sections: HostMap::default(),
+        };
+        RouteGraph {
+            listeners: ports.iter().map(|port| (*port, Arc::new(listener(*port)))).collect(),
+            ..RouteGraph::default()
+        }
+    }
+
+    #[test]
+    fn ready_means_every_listener_was_taken_up_and_one_serves() {
+        let bound = |port| (port, Ok(()));
+        let failed = |port| (port, Err("in use".to_owned()));
+        let cases =
+            [(vec![], true, "nothing to serve"), (vec![80, 443], false, "nothing bound yet")];
+        for (ports, ready, why) in cases {
+            assert_eq!(served(&graph(&ports), &BTreeMap::new()), ready, "{why}");
+        }
+        let both = graph(&[80, 443]);
+        assert!(!served(&both, &BTreeMap::from([bound(80)])), "one is missing");
+        assert!(served(&both, &BTreeMap::from([bound(80), bound(443)])));
+        assert!(served(&both, &BTreeMap::from([bound(80), failed(443)])), "one serves");
+        assert!(!served(&both, &BTreeMap::from([failed(80), failed(443)])), "none serves");
+    }
+}
