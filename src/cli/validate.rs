@@ -78,10 +78,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, text).unwrap();
-        let args = Args {
-            paths: vec![file],
-            controller_name: "tidegate.dev/gateway-controller".into(),
-        };
+        let args =
+            Args { paths: vec![file], controller_name: "tidegate.dev/gateway-controller".into() };
         let mut out = Vec::new();
         let code = run(&args, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

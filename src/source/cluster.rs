@@ -132,10 +132,7 @@ fn scopes(kind: ObjectKind, settings: &Settings) -> Vec<Option<String>> {
 }
 
 pub(super) fn is_namespaced(kind: ObjectKind) -> bool {
-    !matches!(
-        kind,
-        ObjectKind::GatewayClass | ObjectKind::IngressClass | ObjectKind::Namespace
-    )
+    !matches!(kind, ObjectKind::GatewayClass | ObjectKind::IngressClass | ObjectKind::Namespace)
 }
 
 /// A client's error without the parts that are for programs.

@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn an_object_without_a_name_is_a_problem() {
         let manifest = read("apiVersion: v1\nkind: Service\nmetadata:\n  labels: {}\n");
-        assert_eq!(manifest.problems[0].to_string(), "a.yaml:4: Service: metadata.name: is missing");
+        assert_eq!(
+            manifest.problems[0].to_string(),
+            "a.yaml:4: Service: metadata.name: is missing"
+        );
         assert!(manifest.partial);
     }
 

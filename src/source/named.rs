@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use super::cluster::{Timing, describe};
 use super::object::Raw;
 use super::watch::Watch;
 use super::world::{Arrival, Awaited, Handle, WatchId};
-use super::cluster::{Timing, describe};
 use crate::translate::{Key, ObjectKind};
 
 /// Watches that run at once, each a connection; Secrets beyond are fetched now and then.
@@ -78,8 +78,11 @@ impl One {
     }
 
     async fn poll(self, timing: Timing) {
-        let secrets: Api<Raw> =
-            Api::namespaced_with(self.client, &self.key.namespace, &ApiResource::erase::<Secret>(&()));
+        let secrets: Api<Raw> = Api::namespaced_with(
+            self.client,
+            &self.key.namespace,
+            &ApiResource::erase::<Secret>(&()),
+        );
         loop {
             match secrets.get_opt(&self.key.name).await {
                 Ok(found) => {

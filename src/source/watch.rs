@@ -11,10 +11,10 @@ use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{self, Event, watcher};
 use tracing::{debug, error, info, warn};
 
+use super::cluster::{Timing, describe};
 use super::object::Raw;
 use super::stats::count;
 use super::world::{Arrival, Awaited, Handle, WatchId};
-use super::cluster::{Timing, describe};
 use crate::translate::ObjectKind;
 
 /// Objects in one page of a list.

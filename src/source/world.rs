@@ -15,9 +15,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::echo::{CLAIM, Echoes, Pending};
+use super::endpoints::{Feed, Slice, View};
 use super::files::{FileProblem, Origin};
 use super::object::{Content, Object, Raw, Undecoded};
-use super::endpoints::{Feed, Slice, View};
 use super::stats::{SourceStats, count};
 use super::wants::Wants;
 use crate::translate::{Key, ObjectKind, Objects, Peer, Settings, Snapshot, Undecodable};
@@ -459,12 +459,7 @@ impl Handle {
     }
 
     /// A change of an EndpointSlice that nobody but the data plane looks at needs no pass.
-    fn with_slices(
-        &self,
-        state: &mut State,
-        change: Change,
-        slices: [Option<Slice>; 2],
-    ) -> Change {
+    fn with_slices(&self, state: &mut State, change: Change, slices: [Option<Slice>; 2]) -> Change {
         let Some(feed) = self.shared.feed.as_ref().filter(|_| change != Change::None) else {
             return change;
         };
@@ -489,7 +484,8 @@ impl Handle {
         let until = Some(Instant::now() + FETCH);
         if state.fetching {
             for secret in &wants.secrets {
-                if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret) {
+                if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret)
+                {
                     state.awaited.entry(Awaited::Secret(secret.clone())).or_insert(until);
                 }
             }
