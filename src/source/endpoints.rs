@@ -10,8 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
 use crate::graph::Shared;
-use crate::translate::endpoints::endpoints_of;
-use crate::translate::{Key, Objects};
+use crate::translate::{Key, Objects, endpoints_of};
 
 /// Names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
