@@ -27,9 +27,14 @@ def run(context) -> tuple[int, int]:
                     env={"KUBECONFIG": context.cluster.kubeconfig}, cwd=RESULTS)
     except CommandFailed:
         broken = True
-    passed, failed, skipped = _count(context.log.path.read_text(errors="replace"))
+    verdicts = _verdicts(context.log.path.read_text(errors="replace"))
+    passed, failed, skipped = (
+        sum(verdict == kind for verdict in verdicts.values()) for kind in ("PASS", "FAIL", "SKIP"))
     context.log.say(f"{_PROFILE} with {len(features())} features: "
                     f"{passed} passed, {failed} failed, {skipped} skipped; report: {REPORT}")
+    for name, verdict in verdicts.items():
+        if verdict == "FAIL":
+            context.log.say(f"FAILED {name}")
     if broken and not failed:
         failed = 1  # it ended before any test did
     return passed, failed
@@ -60,7 +65,7 @@ def _version() -> str:
     return found.group(1) if found else "0.0.0"
 
 
-def _count(text: str) -> tuple[int, int, int]:
-    """Counts the suite's tests: the direct children of its one Go test."""
-    verdicts = re.findall(r"^    --- (PASS|FAIL|SKIP): TestConformance/[^/\s]+ ", text, re.M)
-    return tuple(verdicts.count(kind) for kind in ("PASS", "FAIL", "SKIP"))
+def _verdicts(text: str) -> dict[str, str]:
+    """PASS, FAIL or SKIP of each of the suite's tests: the children of its one Go test."""
+    lines = re.findall(r"^    --- (PASS|FAIL|SKIP): TestConformance/([^/\s]+) ", text, re.M)
+    return {name: verdict for verdict, name in lines}

@@ -96,11 +96,9 @@ def _tear_down(context: Context, chosen: list[Step]) -> None:
     """Takes down what this run brought up, also after a failure or Ctrl-C."""
     if context.options.keep or not any(step.name == "cluster" for step in chosen):
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # once begun, it finishes
-    try:
-        context.cluster.down(Log(context.logs / "down.log"))
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)  # once begun, it finishes
+    context.cluster.down(Log(context.logs / "down.log"))
 
 
 def _table(durations: list) -> None:

@@ -1,5 +1,6 @@
 """Tidegate's own kinds, attached by ExtensionRef, targetRefs and Ingress annotation."""
 
+from e2e.driver.paths import ROOT
 from e2e.lib import http, kube
 from e2e.lib.manifests import ingress, ingress_path, route, rule
 from e2e.lib.wait import wait_for
@@ -136,3 +137,10 @@ def test_a_missing_middleware_breaks_its_rule_and_says_so(t):
 def test_a_value_out_of_range_is_refused_by_the_api_server(t):
     words = kube.refused(_rate_limit("zero", average=0, burst=1), t.namespace)
     assert "average" in words, words
+
+
+def test_every_sample_is_accepted_by_the_api_server(t):
+    """What the documentation shows must at least be valid."""
+    for path in sorted((ROOT / "manifests" / "samples").glob("*.yaml")):
+        text = path.read_text().replace("namespace: default", f"namespace: {t.namespace}")
+        kube.kubectl("apply", "--dry-run=server", "-f", "-", stdin=text)

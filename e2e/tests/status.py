@@ -1,6 +1,6 @@
 """What users see of their objects: conditions, addresses, events."""
 
-from e2e.lib import http, kube
+from e2e.lib import http, kube, manifests
 from e2e.lib.manifests import CLASS, route
 from e2e.lib.wait import stays, wait_for
 
@@ -71,8 +71,6 @@ def test_a_route_whose_host_no_listener_has_is_told_so(t):
 def test_a_backend_in_another_namespace_needs_a_grant(t):
     address = t.gateway()
     other = t.other_namespace()
-    from e2e.lib import manifests
-
     kube.apply(manifests.echo("far"), other)
     kube.wait_available(other, "far")
     t.apply(route("far", "far.example", [

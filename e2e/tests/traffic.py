@@ -2,6 +2,7 @@
 
 import collections
 
+from e2e.driver.paths import ROOT
 from e2e.lib import certificates, http
 from e2e.lib.manifests import https_listener, route, rule
 from e2e.lib.websocket import TEXT, WebSocket
@@ -171,8 +172,6 @@ def test_two_gateways_have_addresses_of_their_own(t):
 
 def test_the_quickstart_works_as_it_is_written(t):
     """The files in manifests/quickstart, in a namespace of this test."""
-    from e2e.driver.paths import ROOT
-
     for path in sorted((ROOT / "manifests" / "quickstart").glob("*.yaml")):
         if path.name == "10-echo.yaml":
             continue  # its image is not in this cluster

@@ -6,20 +6,28 @@
 //! to the cluster is `controller`'s.
 
 mod cluster;
+mod dns;
 mod echo;
+mod endpoints;
 mod files;
+mod manifest;
+mod named;
 mod object;
+mod reload;
 mod stats;
+mod wants;
+mod watch;
 mod world;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use cluster::{ClusterSource, Timing};
+pub use cluster::{ClusterSource, Timing, connect};
 pub use echo::Echoes;
-pub use files::{Embedded, FileProblem, FileSource, Origin};
+pub use files::{Embedded, FileProblem, FileSource, Origin, line_of, read_once};
 pub use stats::{SourceCounts, SourceStats};
 pub use world::Handle;
 

@@ -1,0 +1,74 @@
+//! What an object asks for that the lists of its kind do not bring: Secrets by name, and the
+//! addresses of host names. Read from the JSON, so that an undecodable object keeps its own.
+
+use serde_json::Value;
+
+use crate::translate::{Key, ObjectKind};
+
+/// Names that one object may ask for: more are not looked at.
+const MOST: usize = 64;
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// Secrets of any type, in the object's own namespace.
+    pub secrets: Vec<Key>,
+    /// `spec.externalName` of a Service.
+    pub host: Option<String>,
+}
+
+impl Wants {
+    /// Every `secretRef.name` of a Middleware, every annotation `tidegate.dev/…-secret` of an
+    /// Ingress or a Service, and a Service's external name.
+    pub fn of(kind: ObjectKind, key: &Key, object: &Value) -> Self {
+        let mut wants = Wants::default();
+        match kind {
+            ObjectKind::Middleware => secret_refs(&object["spec"], &key.namespace, &mut wants),
+            ObjectKind::Ingress | ObjectKind::Service => {
+                annotated(object, &key.namespace, &mut wants);
+                let spec = &object["spec"];
+                if kind == ObjectKind::Service && spec["type"] == "ExternalName" {
+                    wants.host = spec["externalName"].as_str().map(str::to_owned);
+                }
+            }
+            _ => {}
+        }
+        wants.secrets.sort();
+        wants.secrets.dedup();
+        wants.secrets.truncate(MOST);
+        wants
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.host.is_none()
+    }
+}
+
+fn secret_refs(value: &Value, namespace: &str, wants: &mut Wants) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field["name"].as_str() {
+                    Some(secret) if name == "secretRef" => {
+                        wants.secrets.push(Key::new(namespace, secret));
+                    }
+                    _ => secret_refs(field, namespace, wants),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| secret_refs(item, namespace, wants)),
+        _ => {}
+    }
+}
+
+fn annotated(object: &Value, namespace: &str, wants: &mut Wants) {
+    let Some(annotations) = object["metadata"]["annotations"].as_object() else { return };
+    for (name, value) in annotations {
+        let names_secret = name.starts_with("tidegate.dev/") && name.ends_with("-secret");
+        if let Some(secret) = value.as_str().filter(|_| names_secret) {
+            // `namespace/name` may be written, but only for the object's own namespace.
+            let own = secret.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
+            wants.secrets.push(Key::new(namespace, own.unwrap_or(secret)));
+        }
+    }
+}
