@@ -3,9 +3,13 @@
 //! What the flags mean is written here, for `--help`; what they do is done elsewhere. Every
 //! flag of `run` and `drain` is an environment variable, too: `TIDEGATE_` and its name.
 
+pub mod crds;
 pub mod demo;
 pub mod drain;
+
 mod parse;
+
+pub mod validate;
 
 use std::process::ExitCode;
 
@@ -13,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 /// A Kubernetes ingress and Gateway API controller with its proxy inside.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, max_term_width = 100)]
+#[command(name = "tidegate", version, about)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -23,6 +27,10 @@ pub struct Cli {
 pub enum Command {
     /// Make the process at the admin address leave, and wait until it stops taking new work.
     Drain(drain::Args),
+    /// Check files and folders of Kubernetes YAML: one line a problem, exit code 1 if there is any.
+    Validate(validate::Args),
+    /// Print the CustomResourceDefinitions of Tidegate's own kinds.
+    Crds(crds::Args),
 }
 
 impl Cli {
@@ -30,6 +38,8 @@ impl Cli {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Drain(args) => drain::run(&args),
+            Command::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
+            Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Backends and their endpoints.
+//! Backends, their endpoints, and the client's side of TLS to them.
 //!
 //! A backend is compiled; its endpoints are live: they are swapped inside the handle that every
 //! graph's backend of the same key shares, so endpoint changes need no new graph. How one

@@ -1,20 +1,21 @@
 //! Host names to values: exact names before wildcards, longer wildcards before shorter.
 
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 
 /// A map from host names and wildcard host names (`*.example.com`, any number of labels, as
-/// Gateway API means them) to values.
+/// Gateway API means them) to values. Tenants share it, so its hashes are seeded: nobody can
+/// choose names that make the lookups of others slow.
 #[derive(Clone, Debug)]
 pub struct HostMap<T> {
-    exact: FxHashMap<Box<str>, T>,
+    exact: HashMap<Box<str>, T>,
     /// By suffix with its leading dot: `.example.com`.
-    wildcard: FxHashMap<Box<str>, T>,
+    wildcard: HashMap<Box<str>, T>,
     any: Option<T>,
 }
 
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
-        HostMap { exact: FxHashMap::default(), wildcard: FxHashMap::default(), any: None }
+        HostMap { exact: HashMap::default(), wildcard: HashMap::default(), any: None }
     }
 }
 
@@ -65,6 +66,13 @@ impl<T> HostMap<T> {
     /// Every value, in no order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.exact.values().chain(self.wildcard.values()).chain(&self.any)
+    }
+
+    /// Every pattern as it was given (`*` for every host) with its value, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &T)> {
+        let exact = self.exact.iter().map(|(name, value)| (name.to_string(), value));
+        let wildcard = self.wildcard.iter().map(|(suffix, value)| (format!("*{suffix}"), value));
+        exact.chain(wildcard).chain(self.any.iter().map(|value| ("*".to_owned(), value)))
     }
 
     /// The same patterns with other values.

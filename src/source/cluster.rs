@@ -1,10 +1,26 @@
 //! Objects from a cluster: one list and watch for each kind, in each watched namespace.
+//!
+//! What one watch survives is told in `watch`; Secrets beyond those of type TLS are brought by
+//! `named`, addresses of external names by `dns`, and endpoints go on to the live graph by
+//! `endpoints`.
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Handle, Pace};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::endpoints::Feed;
+use super::state::Awaited;
+use super::watch::Watch;
+use super::world::Handle;
+use super::{Pace, dns, named};
 use crate::graph::Shared;
-use crate::translate::Settings;
+use crate::translate::{ObjectKind, Settings};
+
+/// Longest silence of a connection to the API server; more than a quiet watch may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(110);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long things take; the defaults are for clusters, tests shorten them.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +30,8 @@ pub struct Timing {
     pub backoff_max: Duration,
     /// How often a kind that is not there is looked for.
     pub missing: Duration,
+    /// How often a Secret that cannot be watched is fetched.
+    pub poll: Duration,
     /// How long one watch request runs, in seconds: a dead connection is seen 5 s later.
     pub watch_seconds: u32,
 }
@@ -24,15 +42,26 @@ impl Default for Timing {
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(10),
             missing: Duration::from_secs(10),
+            poll: Duration::from_secs(30),
             watch_seconds: 90,
         }
     }
+}
+
+/// A client that cannot hang for ever on a dead connection, from the kubeconfig or the pod's
+/// service account.
+pub async fn connect() -> Result<kube::Client, kube::Error> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    kube::Client::try_from(config)
 }
 
 /// See the module's documentation. Dropping it ends its watches.
 pub struct ClusterSource {
     pub(super) world: Handle,
     pub(super) pace: Pace,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl ClusterSource {
@@ -43,11 +72,83 @@ impl ClusterSource {
 
     /// [`ClusterSource::start`] with other times.
     pub fn start_with(
-        _client: kube::Client,
+        client: kube::Client,
         settings: Arc<Settings>,
-        _shared: Arc<Shared>,
-        _timing: Timing,
+        shared: Arc<Shared>,
+        timing: Timing,
     ) -> Self {
-        ClusterSource { world: Handle::new(settings), pace: Pace::default() }
+        let feed = Feed::new(Arc::clone(&shared), settings.own_service.clone());
+        let world = Handle::new(Arc::clone(&settings), Some(feed));
+        world.brings(true, settings.external_names);
+        let mut tasks = Vec::new();
+        let mut spawn = |task| tasks.push(AbortOnDropHandle::new(task));
+        for watch in watches(&settings, &world) {
+            world.wait_for(watch.awaited.clone(), None);
+            spawn(tokio::spawn(watch.run(client.clone(), world.clone(), timing)));
+        }
+        let namespaces: BTreeSet<String> = settings.watch_namespaces.iter().cloned().collect();
+        spawn(tokio::spawn(named::run(client, world.clone(), timing, namespaces)));
+        if settings.external_names {
+            spawn(tokio::spawn(dns::run(world.clone())));
+        }
+        spawn(tokio::spawn(follow_publishes(shared, world.clone())));
+        ClusterSource { world, pace: Pace::default(), _tasks: tasks }
+    }
+}
+
+/// A graph that is published was made from endpoints that may be older than the newest.
+async fn follow_publishes(shared: Arc<Shared>, world: Handle) {
+    let mut published = shared.subscribe();
+    // It ends with the process: `shared` holds the sender.
+    while published.changed().await.is_ok() {
+        world.refresh_endpoints();
+    }
+}
+
+/// Every kind once; a kind that has namespaces once in each that is named, if any is.
+fn watches(settings: &Settings, world: &Handle) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    for &kind in ObjectKind::ALL {
+        for namespace in scopes(kind, settings) {
+            let id = world.new_watch();
+            // All other Secrets only by name.
+            let fields = (kind == ObjectKind::Secret).then(|| "type=kubernetes.io/tls".to_owned());
+            watches.push(Watch { id, kind, namespace, fields, awaited: Awaited::Watch(id) });
+        }
+    }
+    watches
+}
+
+fn scopes(kind: ObjectKind, settings: &Settings) -> Vec<Option<String>> {
+    if settings.watch_namespaces.is_empty() || !is_namespaced(kind) {
+        return vec![None];
+    }
+    let mut namespaces: BTreeSet<&str> =
+        settings.watch_namespaces.iter().map(String::as_str).collect();
+    // Where the addresses of Ingress and the peers are found.
+    if matches!(kind, ObjectKind::Service | ObjectKind::EndpointSlice) {
+        namespaces.extend(settings.own_service.as_ref().map(|key| key.namespace.as_str()));
+    }
+    namespaces.into_iter().map(|namespace| Some(namespace.to_owned())).collect()
+}
+
+pub(super) fn is_namespaced(kind: ObjectKind) -> bool {
+    !matches!(kind, ObjectKind::GatewayClass | ObjectKind::IngressClass | ObjectKind::Namespace)
+}
+
+/// A client's error without the parts that are for programs.
+pub(super) fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        kube::Error::Service(cause) => {
+            let mut text = cause.to_string();
+            let mut source = cause.source();
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+        other => other.to_string(),
     }
 }

@@ -1,21 +1,40 @@
 //! Objects from files and folders, read again when they change.
+//!
+//! Everything is read anew at every change and replaces what was there in one step. What cannot
+//! be read keeps its last good version: an object that cannot be decoded, all objects of a file
+//! that is no YAML, all objects of a folder that cannot be opened.
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Handle, Pace};
-use crate::graph::Shared;
-use crate::translate::Settings;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::manifest::{self, Manifest};
+use super::reload::Reload;
+use super::state::{Arrival, WatchId};
+use super::stats::count;
+use super::world::Handle;
+use super::{Pace, dns};
+use crate::translate::{Key, ObjectKind, Settings};
+
+/// Largest file that is read.
+const LARGEST: u64 = 64 << 20;
+/// Folders in folders that are looked into.
+const DEEPEST: usize = 16;
 
 /// A manifest that is compiled in (`run --demo`): a name for messages, and YAML.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Embedded {
-    pub name: &'static str,
-    pub text: &'static str,
+    pub name: String,
+    pub text: String,
 }
 
 /// Where an object stands: a file and the line where its document begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     pub file: Arc<str>,
     pub line: u32,
@@ -28,7 +47,7 @@ impl fmt::Display for Origin {
 }
 
 /// Something wrong with a file or with an object in it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{origin}: {message}")]
 pub struct FileProblem {
     /// The line of the field, if one is known, else where the document begins.
@@ -37,21 +56,237 @@ pub struct FileProblem {
     pub message: String,
 }
 
+impl FileProblem {
+    fn new(file: &Arc<str>, line: u32, message: String) -> Self {
+        FileProblem { origin: Origin { file: Arc::clone(file), line }, message }
+    }
+}
+
 /// See the module's documentation. Dropping it ends its watch of the files.
 pub struct FileSource {
     pub(super) world: Handle,
     pub(super) pace: Pace,
+    _reload: Reload,
+    _dns: Option<AbortOnDropHandle<()>>,
 }
 
 impl FileSource {
-    /// Reads everything once and begins to watch, on the current tokio runtime. With any
-    /// problem at all nothing starts.
+    /// Reads everything once and begins to watch, on the current tokio runtime and a thread of
+    /// its own. With any problem at all nothing starts.
     pub fn start(
-        _paths: Vec<PathBuf>,
+        paths: Vec<PathBuf>,
         settings: Arc<Settings>,
-        _shared: Arc<Shared>,
-        _embedded: &[Embedded],
+        embedded: Vec<Embedded>,
     ) -> Result<FileSource, Vec<FileProblem>> {
-        Ok(FileSource { world: Handle::new(settings), pace: Pace::default() })
+        let (world, problems, files) = first(paths, settings, embedded);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let dns = world.settings().external_names.then(|| {
+            let work = tokio::spawn(dns::run(world.clone()));
+            AbortOnDropHandle::new(work)
+        });
+        let reload = Reload::start(files, world.clone());
+        Ok(FileSource { world, pace: Pace::default(), _reload: reload, _dns: dns })
     }
+}
+
+/// Reads everything once, without watching: what is wrong is returned beside what is right.
+pub fn read_once(
+    paths: Vec<PathBuf>,
+    settings: Arc<Settings>,
+    embedded: Vec<Embedded>,
+) -> (Handle, Vec<FileProblem>) {
+    let (world, problems, _) = first(paths, settings, embedded);
+    (world, problems)
+}
+
+/// The line of a field of an object in the file at `origin`; the origin's own line if the file
+/// cannot be read any more.
+pub fn line_of(origin: &Origin, kind: ObjectKind, key: &Key, field: &str) -> u32 {
+    let text = std::fs::read_to_string(&*origin.file).ok();
+    text.and_then(|text| manifest::line_of(&text, kind, key, field)).unwrap_or(origin.line)
+}
+
+fn first(
+    paths: Vec<PathBuf>,
+    settings: Arc<Settings>,
+    embedded: Vec<Embedded>,
+) -> (Handle, Vec<FileProblem>, Files) {
+    let world = Handle::new(Arc::clone(&settings), None);
+    world.brings(false, settings.external_names);
+    let watch = world.new_watch();
+    let mut files = Files { paths, embedded, watch, held: BTreeMap::new() };
+    let problems = files.load(&world);
+    (world, problems, files)
+}
+
+/// What is read, and what was found there the last time.
+pub(super) struct Files {
+    pub paths: Vec<PathBuf>,
+    embedded: Vec<Embedded>,
+    watch: WatchId,
+    /// The objects of each file that still serve.
+    held: BTreeMap<Arc<str>, BTreeSet<(ObjectKind, Key)>>,
+}
+
+impl Files {
+    /// [`Files::load`] while running: problems are told, once each.
+    pub fn reload(&mut self, world: &Handle) {
+        let before = world.problems();
+        let problems = self.load(world);
+        for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+            warn!("{problem}; the last good version stays");
+        }
+        match problems.is_empty() {
+            true => info!("files read again"),
+            false => count(&world.stats().reload_errors),
+        }
+    }
+
+    /// Reads everything and puts it into the world.
+    fn load(&mut self, world: &Handle) -> Vec<FileProblem> {
+        let mut read = Found::default();
+        for embedded in &self.embedded {
+            read.text(&Arc::from(embedded.name.as_str()), &embedded.text);
+        }
+        for path in &self.paths {
+            read.path(path, true, 0);
+        }
+        let Found { files, mut problems, lost } = read;
+        let mut taken: BTreeMap<(ObjectKind, Key), String> = BTreeMap::new();
+        let mut kept = BTreeSet::new();
+        let mut held = BTreeMap::new();
+        let mut arrivals = Vec::new();
+        for (file, manifest) in files {
+            let Manifest { arrivals: found, problems: wrong, partial } = manifest;
+            problems.extend(wrong);
+            let mut ids = BTreeSet::new();
+            for arrival in found {
+                let id = (arrival.kind, arrival.key.clone());
+                let at = arrival.origin().map(Origin::to_string).unwrap_or_default();
+                if let Some(other) = taken.get(&id) {
+                    problems.extend(duplicate(&arrival, other));
+                    continue;
+                }
+                taken.insert(id.clone(), at);
+                ids.insert(id);
+                arrivals.push(arrival);
+            }
+            if partial {
+                ids.extend(self.held.remove(&file).unwrap_or_default());
+                kept.extend(ids.iter().cloned());
+            }
+            held.insert(file, ids);
+        }
+        for (file, ids) in &self.held {
+            let is_lost = lost.iter().any(|lost| Path::new(&**file).starts_with(lost));
+            if is_lost && !held.contains_key(file) {
+                kept.extend(ids.iter().cloned());
+                held.insert(Arc::clone(file), ids.clone());
+            }
+        }
+        arrivals.extend(missing_namespaces(taken.keys().chain(&kept)));
+        self.held = held;
+        world.replace(self.watch, arrivals, &kept);
+        problems.sort();
+        world.set_problems(problems.clone());
+        problems
+    }
+}
+
+fn duplicate(arrival: &Arrival, other: &str) -> Option<FileProblem> {
+    let message = format!(
+        "{} {}: is already at {other}; remove one of the two",
+        arrival.kind.kind(),
+        arrival.key
+    );
+    Some(FileProblem { origin: arrival.origin()?.clone(), message })
+}
+
+/// A Namespace for each that objects are in and that is in no file.
+fn missing_namespaces<'a>(ids: impl Iterator<Item = &'a (ObjectKind, Key)>) -> Vec<Arrival> {
+    let mut used = BTreeSet::new();
+    let mut there = BTreeSet::new();
+    for (kind, key) in ids {
+        match kind {
+            ObjectKind::Namespace => there.insert(key.name.as_str()),
+            _ => used.insert(key.namespace.as_str()),
+        };
+    }
+    used.into_iter()
+        .filter(|name| !name.is_empty() && !there.contains(name))
+        .filter_map(manifest::namespace)
+        .collect()
+}
+
+/// What was read in one go.
+#[derive(Default)]
+struct Found {
+    files: Vec<(Arc<str>, Manifest)>,
+    problems: Vec<FileProblem>,
+    /// Paths that could not be opened: what was below them stays.
+    lost: Vec<PathBuf>,
+}
+
+impl Found {
+    fn text(&mut self, file: &Arc<str>, text: &str) {
+        self.files.push((Arc::clone(file), manifest::read(file, text)));
+    }
+
+    /// A file, or a folder and what is in it, in the order of names.
+    fn path(&mut self, path: &Path, named: bool, depth: usize) {
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.lose(path, &error.to_string()),
+        };
+        if metadata.is_dir() && depth < DEEPEST {
+            self.folder(path, depth);
+        } else if metadata.is_file() && (named || is_manifest(path)) {
+            match read_text(path, metadata.len()) {
+                Ok(text) => self.text(&Arc::from(path.to_string_lossy()), &text),
+                Err(message) => self.lose(path, &message),
+            }
+        }
+    }
+
+    fn folder(&mut self, path: &Path, depth: usize) {
+        let entries: Result<Vec<_>, _> =
+            std::fs::read_dir(path).and_then(|entries| entries.collect());
+        let mut names: Vec<PathBuf> = match entries {
+            Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+            Err(error) => return self.lose(path, &error.to_string()),
+        };
+        names.sort();
+        for name in names.iter().filter(|name| !is_hidden(name)) {
+            self.path(name, false, depth + 1);
+        }
+    }
+
+    fn lose(&mut self, path: &Path, message: &str) {
+        let file = Arc::from(path.to_string_lossy());
+        self.problems.push(FileProblem::new(&file, 1, format!("cannot be read: {message}")));
+        self.lost.push(path.to_owned());
+    }
+}
+
+fn read_text(path: &Path, length: u64) -> Result<String, String> {
+    if length > LARGEST {
+        return Err(format!("is larger than {} MiB", LARGEST >> 20));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    // It may grow while it is read.
+    file.take(LARGEST).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+pub(super) fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
+}
+
+/// Also what a ConfigMap's volume keeps its versions in (`..data`).
+pub(super) fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }

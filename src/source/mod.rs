@@ -1,25 +1,34 @@
 //! Where objects come from: a cluster's watches or files; both give the same Snapshot.
 //!
-//! Either source keeps its objects in one [`Handle`] (a [`world`](self) that many tasks share),
+//! Either source keeps its objects behind one [`Handle`] that many tasks share,
 //! marks it dirty when something changed that `translate` could see, and paces the passes.
 //! Nothing in here interprets objects beyond decoding them: that is `translate`'s work. Writing
 //! to the cluster is `controller`'s.
 
 mod cluster;
+mod dns;
 mod echo;
+mod endpoints;
 mod files;
+mod manifest;
+mod named;
 mod object;
+mod reload;
+mod state;
 mod stats;
+mod wants;
+mod watch;
 mod world;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use cluster::{ClusterSource, Timing};
+pub use cluster::{ClusterSource, Timing, connect};
 pub use echo::Echoes;
-pub use files::{Embedded, FileProblem, FileSource, Origin};
+pub use files::{Embedded, FileProblem, FileSource, Origin, line_of, read_once};
 pub use stats::{SourceCounts, SourceStats};
 pub use world::Handle;
 

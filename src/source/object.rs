@@ -54,6 +54,10 @@ impl Raw {
         )
     }
 
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// What the object says, without what changes by every write.
     pub fn content(&self) -> Content {
         let mut spec = DefaultHasher::new();

@@ -3,20 +3,26 @@
 //! One mutex around maps of `Arc`s: what is done under it is short, and a snapshot is a few
 //! pointer copies. A map is copied on write only while a snapshot of it is held elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::echo::{CLAIM, Echoes, Pending};
+use super::echo::{CLAIM, Echoes};
+use super::endpoints::{Feed, Slice};
 use super::files::{FileProblem, Origin};
-use super::object::{Content, Object, Raw, Undecoded};
+use super::state::{Arrival, Awaited, Change, State, WatchId};
 use super::stats::{SourceStats, count};
-use crate::translate::{Key, ObjectKind, Objects, Peer, Settings, Snapshot, Undecodable};
+use super::wants::Wants;
+use crate::translate::{Key, ObjectKind, Peer, Settings, Snapshot};
+
+/// How long a pass waits for a Secret that an object newly refers to.
+const FETCH: Duration = Duration::from_secs(2);
 
 /// What a source holds: cheap to clone, all clones are one.
 #[derive(Clone)]
@@ -34,91 +40,31 @@ struct World {
     state: Mutex<State>,
     /// Wakes the one who waits in [`Handle::due`].
     due: Notify,
+    /// Tells those who fetch what objects want; the value is of no meaning.
+    wanted: watch::Sender<()>,
+    /// Takes endpoints to the live graph; None where every change is a pass anyway.
+    feed: Option<Feed>,
+    next_watch: AtomicU32,
     stats: SourceStats,
 }
 
-/// Who brings objects: one list and watch, or one way of reading them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct WatchId(pub u32);
-
-pub(super) struct State {
-    pub snapshot: Snapshot,
-    rows: HashMap<(ObjectKind, Key), Row>,
-    undecodable: BTreeMap<(ObjectKind, Key), Undecodable>,
-    pending: Pending,
-    /// Watches that have not listed yet, and until when they are waited for (None: for ever).
-    unlisted: BTreeMap<WatchId, Option<Instant>>,
-    dirty: bool,
-    /// A pass has begun and not taken its snapshot yet.
-    passing: bool,
-    /// The Secrets that the pass at work sees.
-    pass_secrets: Option<Objects<Secret>>,
-    problems: Arc<Vec<FileProblem>>,
-    origins: HashMap<(ObjectKind, Key), Origin>,
-}
-
-/// What is known of an object besides its content.
-struct Row {
-    version: String,
-    content: Content,
-    /// The watches that have it; it goes when none has.
-    holders: Vec<WatchId>,
-}
-
-/// An object on its way into the world, decoded outside of the lock.
-pub(super) struct Arrival {
-    pub kind: ObjectKind,
-    pub key: Key,
-    pub uid: Option<String>,
-    pub version: String,
-    pub content: Content,
-    pub object: Result<Object, Undecoded>,
-    pub origin: Option<Origin>,
-}
-
-impl Arrival {
-    pub fn new(kind: ObjectKind, raw: Raw, origin: Option<Origin>) -> Self {
-        Arrival {
-            kind,
-            key: raw.key(),
-            uid: raw.meta.uid.clone(),
-            version: raw.meta.resource_version.clone().unwrap_or_default(),
-            content: raw.content(),
-            object: Object::decode(kind, raw),
-            origin,
-        }
-    }
-}
-
-/// What an arrival or a removal meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Nothing that anyone looks at.
-    None,
-    /// Somebody wrote the status; perhaps we did.
-    Status,
-    /// The object itself, or it is new, or gone.
-    Content,
-}
-
 impl Handle {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
-        let state = State {
-            snapshot: Snapshot { settings, ..Snapshot::default() },
-            rows: HashMap::new(),
-            undecodable: BTreeMap::new(),
-            pending: Pending::default(),
-            unlisted: BTreeMap::new(),
-            // The first pass is due as soon as everything was listed, even if that is nothing.
-            dirty: true,
-            passing: false,
-            pass_secrets: None,
-            problems: Arc::default(),
-            origins: HashMap::new(),
+    pub(super) fn new(settings: Arc<Settings>, feed: Option<Feed>) -> Self {
+        let state = State::new(settings);
+        let world = World {
+            state: Mutex::new(state),
+            due: Notify::new(),
+            wanted: watch::Sender::new(()),
+            feed,
+            next_watch: AtomicU32::new(0),
+            stats: SourceStats::default(),
         };
-        let world =
-            World { state: Mutex::new(state), due: Notify::new(), stats: SourceStats::default() };
         Handle { shared: Arc::new(world) }
+    }
+
+    /// What the command line decided.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.lock().snapshot.settings)
     }
 
     /// The objects of this moment.
@@ -186,9 +132,9 @@ impl Handle {
         &self.shared.stats
     }
 
-    /// Whether everything has been listed once.
+    /// Whether everything that is waited for has come.
     pub fn listed(&self) -> bool {
-        self.lock().unlisted.is_empty()
+        self.lock().awaited.is_empty()
     }
 
     /// Returns when a pass is due. Only one task may wait.
@@ -198,15 +144,16 @@ impl Handle {
             let until = {
                 let mut state = self.lock();
                 let now = Instant::now();
-                state.unlisted.retain(|_, until| until.is_none_or(|until| until > now));
-                if state.dirty && state.unlisted.is_empty() {
+                state.awaited.retain(|_, until| until.is_none_or(|until| until > now));
+                if state.dirty && state.awaited.is_empty() {
                     return;
                 }
-                state.unlisted.values().flatten().min().copied()
+                state.awaited.values().flatten().min().copied()
             };
             match until {
                 None => woken.await,
                 Some(until) => {
+                    // Either way the loop looks again.
                     let _ = tokio::time::timeout_at(until, woken).await;
                 }
             }
@@ -215,53 +162,61 @@ impl Handle {
 
     /// A pass begins: what changes from here on calls for the next.
     pub(super) fn begin_pass(&self) {
+        self.refresh_endpoints();
         let mut state = self.lock();
         state.dirty = false;
         state.passing = true;
+        state.touched.clear();
     }
 
-    /// The world is not complete before this watch has listed, or until the time is over.
-    pub(super) fn await_list(&self, watch: WatchId, until: Option<Instant>) {
-        self.lock().unlisted.insert(watch, until);
+    /// A number for one more watch.
+    pub(super) fn new_watch(&self) -> WatchId {
+        WatchId(self.shared.next_watch.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// This watch has listed, or there is nothing to list.
-    pub(super) fn has_listed(&self, watch: WatchId) {
-        self.lock().unlisted.remove(&watch);
+    /// No pass begins before this has come, or until the time is over.
+    pub(super) fn wait_for(&self, what: Awaited, until: Option<Instant>) {
+        self.lock().awaited.insert(what, until);
+    }
+
+    /// It came, or there is nothing to come.
+    pub(super) fn has_come(&self, what: &Awaited) {
+        self.lock().awaited.remove(what);
         self.shared.due.notify_one();
     }
 
     /// One object is new or changed.
     pub(super) fn apply(&self, watch: WatchId, arrival: Arrival) {
-        let mut state = self.lock();
         let (kind, key, version) = (arrival.kind, arrival.key.clone(), arrival.version.clone());
-        let change = self.take(&mut state, watch, arrival);
-        let echo = state.pending.arrived(kind, &key, &version);
-        if echo {
+        let mut state = self.lock();
+        let mut change = self.take(&mut state, watch, arrival);
+        if state.pending.arrived(kind, &key, &version) {
             count(&self.shared.stats.echoes);
+            change = change.min(Change::Endpoints);
         }
-        match change {
-            Change::None => {}
-            Change::Status | Change::Content if echo => {}
-            Change::Content => self.mark(&mut state),
-            Change::Status => {
-                state.pending.wait(kind, &key, &version);
-                drop(state);
-                self.mark_unless_claimed(kind, key, version);
-            }
+        if change == Change::Status {
+            state.pending.wait(kind, &key, &version);
+            drop(state);
+            self.mark_unless_claimed(kind, key, version);
+        } else {
+            self.act_on(change, state);
         }
     }
 
     /// One object is gone for this watch.
     pub(super) fn delete(&self, watch: WatchId, kind: ObjectKind, key: &Key) {
         let mut state = self.lock();
-        if state.let_go(watch, kind, key) == Change::Content {
-            self.mark(&mut state);
-        }
+        let change = self.let_go(&mut state, watch, kind, key);
+        self.act_on(change, state);
     }
 
-    /// The complete list of this watch: what it had and has no more is gone.
-    pub(super) fn replace(&self, watch: WatchId, arrivals: Vec<Arrival>) {
+    /// The complete list of this watch: what it had and has no more is gone, except `kept`.
+    pub(super) fn replace(
+        &self,
+        watch: WatchId,
+        arrivals: Vec<Arrival>,
+        kept: &BTreeSet<(ObjectKind, Key)>,
+    ) {
         let mut state = self.lock();
         let present: BTreeSet<(ObjectKind, Key)> =
             arrivals.iter().map(|a| (a.kind, a.key.clone())).collect();
@@ -269,18 +224,51 @@ impl Handle {
             .rows
             .iter()
             .filter(|(id, row)| row.holders.contains(&watch) && !present.contains(id))
+            .filter(|(id, _)| !kept.contains(id))
             .map(|(id, _)| id.clone())
             .collect();
-        let mut changed = false;
+        let mut change = Change::None;
         for arrival in arrivals {
-            changed |= self.take(&mut state, watch, arrival) != Change::None;
+            change = change.max(self.take(&mut state, watch, arrival));
         }
         for (kind, key) in gone {
-            changed |= state.let_go(watch, kind, &key) != Change::None;
+            change = change.max(self.let_go(&mut state, watch, kind, &key));
         }
-        if changed {
-            self.mark(&mut state);
-        }
+        self.act_on(change, state);
+    }
+
+    /// Whether this watch has brought any object.
+    pub(super) fn holds_any(&self, watch: WatchId) -> bool {
+        self.lock().rows.values().any(|row| row.holders.contains(&watch))
+    }
+
+    /// From here on passes wait a little for Secrets and host names that are newly wanted,
+    /// where somebody brings them.
+    pub(super) fn brings(&self, secrets: bool, hosts: bool) {
+        let mut state = self.lock();
+        (state.fetching, state.resolving) = (secrets, hosts);
+    }
+
+    /// The Secrets that objects refer to by name.
+    pub(super) fn wanted_secrets(&self) -> BTreeSet<Key> {
+        let state = self.lock();
+        state.wants.values().flat_map(|wants| &wants.secrets).cloned().collect()
+    }
+
+    /// The host names that ExternalName Services point to.
+    pub(super) fn wanted_hosts(&self) -> BTreeSet<String> {
+        self.lock().wants.values().filter_map(|wants| wants.host.clone()).collect()
+    }
+
+    pub(super) fn subscribe_wanted(&self) -> watch::Receiver<()> {
+        self.shared.wanted.subscribe()
+    }
+
+    /// Brings the endpoints that changed since the last pass began to the live graph: a graph
+    /// that was published since was made from older ones.
+    pub(super) fn refresh_endpoints(&self) {
+        let touched = self.lock().touched.clone();
+        self.feed_endpoints(&touched);
     }
 
     /// See [`Handle::problems`].
@@ -307,12 +295,87 @@ impl Handle {
         }
     }
 
+    fn act_on(&self, change: Change, mut state: MutexGuard<'_, State>) {
+        match change {
+            Change::None => {}
+            Change::Endpoints => {
+                let touched = state.touched.clone();
+                drop(state);
+                self.feed_endpoints(&touched);
+            }
+            Change::Status | Change::Content => self.mark(&mut state),
+        }
+    }
+
+    fn feed_endpoints(&self, services: &BTreeSet<Key>) {
+        let Some(feed) = self.shared.feed.as_ref().filter(|_| !services.is_empty()) else { return };
+        let updates = feed.update(|key| self.lock().endpoints_of(key), services);
+        self.shared.stats.endpoint_updates.fetch_add(updates, Ordering::Relaxed);
+    }
+
     fn take(&self, state: &mut State, watch: WatchId, arrival: Arrival) -> Change {
         count(&self.shared.stats.events);
         if arrival.object.is_err() {
             count(&self.shared.stats.undecodable);
         }
-        state.take(watch, arrival)
+        let id = (arrival.kind, arrival.key.clone());
+        let (wants, slice) = (arrival.wants.clone(), arrival.slice.clone());
+        let change = state.take(watch, arrival);
+        if change == Change::Content {
+            self.want(state, id.clone(), wants);
+        }
+        let before = state.rows.get_mut(&id).and_then(|row| row.slice.replace(slice.clone()?));
+        state.file_slice(&id.1, before.as_ref(), slice.as_ref());
+        self.with_slices(state, change, [before, slice])
+    }
+
+    fn let_go(&self, state: &mut State, watch: WatchId, kind: ObjectKind, key: &Key) -> Change {
+        let (change, slice) = state.let_go(watch, kind, key);
+        if change == Change::Content {
+            self.want(state, (kind, key.clone()), Wants::default());
+        }
+        state.file_slice(key, slice.as_ref(), None);
+        self.with_slices(state, change, [slice, None])
+    }
+
+    /// A change of an EndpointSlice that nobody but the data plane looks at needs no pass.
+    fn with_slices(&self, state: &mut State, change: Change, slices: [Option<Slice>; 2]) -> Change {
+        let Some(feed) = self.shared.feed.as_ref().filter(|_| change != Change::None) else {
+            return change;
+        };
+        let slices: Vec<Slice> = slices.into_iter().flatten().collect();
+        if slices.is_empty() {
+            return change;
+        }
+        state.touched.extend(slices.iter().filter_map(|slice| slice.service.clone()));
+        let plain = slices.iter().all(|slice| feed.is_plain(slice));
+        if plain { Change::Endpoints } else { Change::Content }
+    }
+
+    fn want(&self, state: &mut State, id: (ObjectKind, Key), wants: Wants) {
+        let before = match wants.is_empty() {
+            true => state.wants.remove(&id),
+            false => state.wants.insert(id, wants.clone()),
+        };
+        if before.as_ref() == Some(&wants) || (before.is_none() && wants.is_empty()) {
+            return;
+        }
+        let before = before.unwrap_or_default();
+        let until = Some(Instant::now() + FETCH);
+        if state.fetching {
+            for secret in &wants.secrets {
+                if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret)
+                {
+                    state.awaited.entry(Awaited::Secret(secret.clone())).or_insert(until);
+                }
+            }
+        }
+        if let Some(host) = wants.host.filter(|_| state.resolving)
+            && !state.snapshot.resolved.contains_key(&host)
+        {
+            state.awaited.entry(Awaited::Host(host)).or_insert(until);
+        }
+        self.shared.wanted.send_replace(());
     }
 
     fn mark(&self, state: &mut State) {
@@ -334,79 +397,5 @@ impl Handle {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves at worst one object old: better than no config at all.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn take(&mut self, watch: WatchId, arrival: Arrival) -> Change {
-        let Arrival { kind, key, uid, version, content, object, origin } = arrival;
-        let id = (kind, key.clone());
-        let change = match self.rows.get_mut(&id) {
-            Some(row) => {
-                let change = match (row.content, content) {
-                    (old, new) if old.spec != new.spec => Change::Content,
-                    (old, new) if old.status != new.status => Change::Status,
-                    _ => Change::None,
-                };
-                row.version = version;
-                row.content = content;
-                if !row.holders.contains(&watch) {
-                    row.holders.push(watch);
-                }
-                change
-            }
-            None => {
-                self.rows.insert(id.clone(), Row { version, content, holders: vec![watch] });
-                Change::Content
-            }
-        };
-        let at = origin.as_ref().map(Origin::to_string);
-        if let Some(origin) = origin {
-            self.origins.insert(id.clone(), origin);
-        }
-        match object {
-            Ok(object) => {
-                object.insert(key, &mut self.snapshot);
-                if self.undecodable.remove(&id).is_some() {
-                    self.list_undecodable();
-                }
-            }
-            Err(error) => {
-                let undecodable = Undecodable {
-                    kind: kind.kind().to_owned(),
-                    key,
-                    uid,
-                    origin: at,
-                    message: error.to_string(),
-                };
-                self.undecodable.insert(id, undecodable);
-                self.list_undecodable();
-            }
-        }
-        change
-    }
-
-    fn let_go(&mut self, watch: WatchId, kind: ObjectKind, key: &Key) -> Change {
-        let id = (kind, key.clone());
-        let Some(row) = self.rows.get_mut(&id) else { return Change::None };
-        row.holders.retain(|holder| *holder != watch);
-        if !row.holders.is_empty() {
-            return Change::None;
-        }
-        self.rows.remove(&id);
-        self.origins.remove(&id);
-        self.pending.forget(kind, key);
-        Object::remove(kind, key, &mut self.snapshot);
-        if self.undecodable.remove(&id).is_some() {
-            self.list_undecodable();
-        }
-        if kind == ObjectKind::Secret && self.snapshot.good_certificates.contains_key(key) {
-            Arc::make_mut(&mut self.snapshot.good_certificates).remove(key);
-        }
-        Change::Content
-    }
-
-    fn list_undecodable(&mut self) {
-        self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
     }
 }

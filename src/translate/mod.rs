@@ -4,12 +4,33 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod backends;
+mod binds;
+mod certificates;
+mod endpoints;
+mod filters;
+mod gateway;
+mod gateway_class;
+mod hostname;
+mod http_route;
+mod infrastructure;
+mod listeners;
+mod matches;
+mod middleware;
+mod pass;
+mod policy_status;
+mod ports;
+mod references;
+mod rules;
 pub mod snapshot;
+mod status;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::graph::RouteGraph;
+pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
+pub use endpoints::endpoints_of;
 pub use snapshot::{Key, Objects, Peer, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.
@@ -132,6 +153,17 @@ pub struct Note {
 
 /// Compiles everything. Deterministic: equal snapshots give equal translations.
 pub fn translate(snapshot: &Snapshot) -> Translation {
-    let _ = snapshot;
-    Translation::default()
+    let mut pass = pass::Pass::new(snapshot);
+    pass.undecodable();
+    pass.collect_policies();
+    let classes = pass.gateway_classes();
+    let mut gateways = pass.gateways(&classes);
+    ports::assign(snapshot, &mut gateways);
+    pass.bind(&mut gateways);
+    let by_key = gateway::by_key(&gateways);
+    pass.http_routes(&mut gateways, &by_key);
+    pass.infrastructure(&mut gateways, &classes);
+    pass.gateway_statuses(&gateways);
+    pass.policy_statuses(&gateways, &by_key);
+    pass.finish()
 }

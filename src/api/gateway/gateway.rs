@@ -49,6 +49,9 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_routes: Option<AllowedRoutes>,
+    /// Experimental (GEP-5224): not read yet, only seen to be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Value>,
 }
 
 open_enum! {

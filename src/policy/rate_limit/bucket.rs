@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_whose_clock_is_a_little_behind_frees_nothing() {
+        let (bucket, word) = (Bucket::new(1, 2, Duration::from_secs(10)), AtomicU64::new(0));
+        assert_eq!(admitted(&bucket, &word, 5, 2), 2);
+        let quota = Quota { limit: 2, remaining: 0, reset_s: 20 };
+        let refused = Verdict::Refused { quota, retry_after_s: 10 };
+        assert_eq!(bucket.take(&word, START), refused);
+        assert_eq!(word.load(Ordering::Relaxed), nanos(START + 5) + 20_000_000_000);
+    }
+
+    #[test]
     fn threads_together_get_no_more_than_the_burst() {
         let (bucket, word) = (Bucket::new(1, 100, Duration::from_secs(3600)), AtomicU64::new(0));
         let sum: u32 = std::thread::scope(|scope| {

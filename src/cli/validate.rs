@@ -1,0 +1,107 @@
+//! `tidegate validate`: what a cluster or `run --from` would say about files, one line each.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::source::{self, FileProblem, Handle, Origin};
+use crate::translate::{Note, Settings, translate};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files, and folders of *.yaml, *.yml and *.json.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The GatewayClass `controllerName` whose Gateways are checked.
+    #[arg(
+        long,
+        env = "TIDEGATE_CONTROLLER_NAME",
+        value_name = "NAME",
+        default_value = "tidegate.dev/gateway-controller"
+    )]
+    controller_name: String,
+}
+
+/// Prints one line for each problem to `out`: `file:line: Kind ns/name: field: Reason: message`.
+pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let settings = Settings {
+        controller_name: args.controller_name.clone(),
+        external_names: true,
+        ..Settings::default()
+    };
+    let (world, problems) = source::read_once(args.paths.clone(), Arc::new(settings), Vec::new());
+    let lines = lines(&world, &problems);
+    for line in &lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong, in the order of files and lines; the same is said once.
+fn lines(world: &Handle, problems: &[FileProblem]) -> BTreeSet<FileProblem> {
+    let snapshot = world.snapshot();
+    // Its field and line are among the problems already.
+    let undecodable: BTreeSet<_> =
+        snapshot.undecodable.iter().map(|u| (u.kind.as_str(), &u.key)).collect();
+    let notes = translate(&snapshot).notes.into_iter();
+    let warnings = notes
+        .filter(|note| note.warning && !undecodable.contains(&(note.kind.kind(), &note.key)))
+        .map(|note| locate(world, &note));
+    problems.iter().cloned().chain(warnings).collect()
+}
+
+fn locate(world: &Handle, note: &Note) -> FileProblem {
+    let origin = match world.origin(note.kind, &note.key) {
+        Some(origin) => {
+            let line = source::line_of(&origin, note.kind, &note.key, &note.field);
+            Origin { line, ..origin }
+        }
+        // A Namespace that no file holds.
+        None => Origin { file: Arc::from("-"), line: 0 },
+    };
+    let field = match note.field.as_str() {
+        "" => String::new(),
+        field => format!("{field}: "),
+    };
+    let message =
+        format!("{} {}: {field}{}: {}", note.kind.kind(), note.key, note.reason, note.message);
+    FileProblem { origin, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validate(text: &str) -> (String, ExitCode) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, text).unwrap();
+        let args =
+            Args { paths: vec![file], controller_name: "tidegate.dev/gateway-controller".into() };
+        let mut out = Vec::new();
+        let code = run(&args, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        (text.replace(&format!("{}/", folder.path().display()), ""), code)
+    }
+
+    #[test]
+    fn nothing_is_said_about_files_that_are_right() {
+        let (text, code) = validate(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
+        );
+        assert_eq!(text, "");
+        assert_eq!(code, ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_decoded_is_one_line() {
+        let (text, code) = validate(
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  ports:\n  - port: x\n",
+        );
+        assert!(text.starts_with("a.yaml:7: Service default/a: spec.ports[0].port: "), "{text}");
+        assert_eq!(text.lines().count(), 1);
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+}

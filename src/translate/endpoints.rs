@@ -1,0 +1,141 @@
+//! The addresses behind a Service port: pure, so that the source can ask again whenever an
+//! EndpointSlice changes, without a pass.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Key, Objects};
+use crate::graph::BackendKey;
+
+/// The label by which an EndpointSlice names its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The addresses of `key`'s port: of all ready endpoints, or, if none is ready, of those that
+/// still serve while they terminate. Sorted, each once. `slices` may hold those of other
+/// Services too. An ExternalName Service's addresses are those in `resolved` of its name.
+pub fn endpoints_of(
+    key: &BackendKey,
+    services: &Objects<Service>,
+    slices: &Objects<EndpointSlice>,
+    resolved: &BTreeMap<String, Vec<IpAddr>>,
+) -> Vec<SocketAddr> {
+    let Some(service) = services.get(&Key::new(&*key.namespace, &*key.service)) else {
+        return Vec::new();
+    };
+    let in_namespace = slices
+        .range(Key::new(&*key.namespace, "")..)
+        .take_while(|(slice, _)| *slice.namespace == *key.namespace)
+        .filter(|(_, slice)| service_of(slice) == Some(&*key.service))
+        .map(|(_, slice)| &**slice);
+    addresses(service, key.port, in_namespace, resolved)
+}
+
+/// The Service that a slice belongs to.
+fn service_of(slice: &EndpointSlice) -> Option<&str> {
+    slice.metadata.labels.as_ref()?.get(SERVICE_NAME).map(String::as_str)
+}
+
+/// Slices by namespace and name of their Service.
+pub(super) type SliceIndex<'s> = HashMap<(&'s str, &'s str), Vec<&'s EndpointSlice>>;
+
+pub(super) fn index(slices: &Objects<EndpointSlice>) -> SliceIndex<'_> {
+    let mut index = SliceIndex::new();
+    for (key, slice) in slices.iter() {
+        if let Some(service) = service_of(slice) {
+            index.entry((&key.namespace, service)).or_default().push(slice);
+        }
+    }
+    index
+}
+
+/// See [`endpoints_of`]; `slices` are those of `service`.
+pub(super) fn addresses<'s>(
+    service: &Service,
+    port: u16,
+    slices: impl Iterator<Item = &'s EndpointSlice>,
+    resolved: &BTreeMap<String, Vec<IpAddr>>,
+) -> Vec<SocketAddr> {
+    let spec = service.spec.as_ref();
+    let declared = port_of(service, port);
+    if let Some(name) = external_name(service) {
+        let target = declared.map_or(port, |declared| target_number(declared).unwrap_or(port));
+        let addresses = resolved.get(name).into_iter().flatten();
+        let sorted: BTreeSet<_> = addresses.map(|ip| SocketAddr::new(*ip, target)).collect();
+        return sorted.into_iter().collect();
+    }
+    if spec.is_none() {
+        return Vec::new();
+    }
+    let Some(declared) = declared else { return Vec::new() };
+    let name = declared.name.as_deref().unwrap_or_default();
+    let (mut ready, mut last_resort) = (BTreeSet::new(), BTreeSet::new());
+    for slice in slices {
+        let numbers = slice
+            .ports
+            .iter()
+            .flatten()
+            .filter(|p| p.name.as_deref().unwrap_or_default() == name)
+            .filter(|p| p.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+            .filter_map(|p| u16::try_from(p.port?).ok());
+        for number in numbers {
+            for endpoint in slice.endpoints.iter().flatten() {
+                let into = match readiness(endpoint) {
+                    Readiness::Ready => &mut ready,
+                    Readiness::Leaving => &mut last_resort,
+                    Readiness::No => continue,
+                };
+                let ips = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
+                into.extend(ips.map(|ip| SocketAddr::new(ip, number)));
+            }
+        }
+    }
+    let chosen = if ready.is_empty() { last_resort } else { ready };
+    chosen.into_iter().collect()
+}
+
+enum Readiness {
+    Ready,
+    /// Terminating, and still serving.
+    Leaving,
+    No,
+}
+
+/// What is not said counts as good news (`EndpointConditions`).
+fn readiness(endpoint: &Endpoint) -> Readiness {
+    let conditions = endpoint.conditions.as_ref();
+    let said = |value: Option<Option<bool>>| value.flatten();
+    let ready = said(conditions.map(|c| c.ready)) != Some(false);
+    let serving = said(conditions.map(|c| c.serving)).unwrap_or(ready);
+    let terminating = said(conditions.map(|c| c.terminating)) == Some(true);
+    match (ready, serving && terminating) {
+        (true, _) => Readiness::Ready,
+        (false, true) => Readiness::Leaving,
+        (false, false) => Readiness::No,
+    }
+}
+
+/// The Service's port of that number.
+pub(super) fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    ports.iter().find(|declared| declared.port == i32::from(port))
+}
+
+/// The host name behind a Service of type ExternalName.
+pub(super) fn external_name(service: &Service) -> Option<&str> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() != Some("ExternalName") {
+        return None;
+    }
+    Some(spec.external_name.as_deref().unwrap_or_default())
+}
+
+fn target_number(port: &ServicePort) -> Option<u16> {
+    match port.target_port.as_ref()? {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(_) => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! HTTPRoute matches, compiled.
+
+use std::collections::BTreeSet;
+
+use http::{HeaderName, Method};
+use regex::Regex;
+
+use super::status::Problem;
+use crate::api::gateway as api;
+use crate::api::gateway::{HttpRouteMatch, PathMatchType, ValueMatchType};
+use crate::graph::{HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
+use crate::policy::rewrite;
+
+/// A match without what the route adds to it.
+pub(super) type Compiled = (PathMatch, Matcher);
+
+/// The matches of a rule; none given means every request.
+///
+/// # Errors
+/// The first problem: `field` is below the rule.
+pub(super) fn compile(matches: &[HttpRouteMatch]) -> Result<Vec<Compiled>, Problem> {
+    if matches.is_empty() {
+        return Ok(vec![(PathMatch::Prefix("".into()), Matcher::default())]);
+    }
+    matches.iter().enumerate().map(|(i, m)| one(&format!("matches[{i}]"), m)).collect()
+}
+
+fn one(at: &str, m: &HttpRouteMatch) -> Result<Compiled, Problem> {
+    let unsupported = |field: &str, message: String| {
+        Problem::new("UnsupportedValue", format!("{at}.{field}"), message)
+    };
+    let path = match &m.path {
+        None => PathMatch::Prefix("".into()),
+        Some(path) => path_match(path).map_err(|message| unsupported("path", message))?,
+    };
+    let method = m.method.as_deref().map(|name| {
+        Method::from_bytes(name.as_bytes()).map_err(|_| {
+            unsupported("method", format!("{name:?} is not a method; write it like GET"))
+        })
+    });
+    let mut seen = BTreeSet::new();
+    let mut headers = Vec::new();
+    for (i, header) in m.headers.iter().enumerate() {
+        let field = format!("headers[{i}]");
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| {
+            unsupported(&field, format!("{:?} is not a header field name", header.name))
+        })?;
+        // Of several matches with one name, all but the first are ignored (HTTPRoute).
+        if seen.insert(name.as_str().to_owned()) {
+            let value = value_match(header.r#type.as_ref(), &header.value);
+            headers.push(HeaderMatch { name, value: value.map_err(|m| unsupported(&field, m))? });
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut query = Vec::new();
+    for (i, parameter) in m.query_params.iter().enumerate() {
+        let field = format!("queryParams[{i}]");
+        if seen.insert(parameter.name.as_str()) {
+            let value = value_match(parameter.r#type.as_ref(), &parameter.value);
+            let value = value.map_err(|m| unsupported(&field, m))?;
+            query.push(QueryMatch { name: parameter.name.as_str().into(), value });
+        }
+    }
+    Ok((path, Matcher { method: method.transpose()?, headers, query, ..Matcher::default() }))
+}
+
+fn path_match(path: &api::PathMatch) -> Result<PathMatch, String> {
+    let value = path.value.as_deref().unwrap_or("/");
+    match path.r#type.as_ref().unwrap_or(&PathMatchType::PathPrefix) {
+        PathMatchType::Exact => Ok(PathMatch::Exact(absolute(value)?.into())),
+        PathMatchType::PathPrefix => Ok(prefix(absolute(value)?)),
+        PathMatchType::RegularExpression => whole(value).map(PathMatch::Regex),
+        PathMatchType::Other(other) => Err(format!(
+            "path match type {other:?} is not supported; use Exact, PathPrefix or \
+             RegularExpression"
+        )),
+    }
+}
+
+/// A prefix of whole segments.
+pub(super) fn prefix(path: &str) -> PathMatch {
+    PathMatch::Prefix(path.trim_end_matches('/').into())
+}
+
+/// `path`, if requests can have it: they are matched in normal form, without a query.
+///
+/// # Errors
+/// A message for the user.
+pub(super) fn absolute(path: &str) -> Result<&str, String> {
+    let odd = |segment: &str| segment == "." || segment == "..";
+    if !path.starts_with('/') {
+        return Err(format!("{path:?} does not begin with a slash"));
+    }
+    if path.contains(['?', '#']) || path.contains("//") || path.split('/').any(odd) {
+        return Err(format!(
+            "{path:?} can never match: paths are compared without a query, and without empty, \
+             `.` and `..` segments"
+        ));
+    }
+    Ok(path)
+}
+
+fn value_match(r#type: Option<&ValueMatchType>, value: &str) -> Result<ValueMatch, String> {
+    match r#type.unwrap_or(&ValueMatchType::Exact) {
+        ValueMatchType::Exact => Ok(ValueMatch::Exact(value.into())),
+        ValueMatchType::RegularExpression => whole(value).map(ValueMatch::Regex),
+        ValueMatchType::Other(other) => {
+            Err(format!("match type {other:?} is not supported; use Exact or RegularExpression"))
+        }
+    }
+}
+
+/// An expression that must match the whole text.
+fn whole(pattern: &str) -> Result<Regex, String> {
+    // By itself first: `a)|(b` must not escape from the group below.
+    let message = |error: crate::policy::Invalid| error.message;
+    rewrite::regex("", pattern).map_err(message)?;
+    rewrite::regex("", &format!("^(?:{pattern})$")).map_err(message)
+}

@@ -1,0 +1,101 @@
+//! One pass over a snapshot: the indexes that every kind needs, and what is collected.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::backends::Backends;
+use super::binds::Binds;
+use super::certificates::Certificates;
+use super::middleware::Attached;
+use super::references::Grants;
+use super::status::Problem;
+use super::{InfrastructureWrite, Key, Note, ObjectKind, Snapshot, StatusWrite, Translation};
+use crate::graph::GraphBuilder;
+
+/// See the module's documentation.
+pub(super) struct Pass<'s> {
+    pub snapshot: &'s Snapshot,
+    /// The time of the snapshot, as conditions write it.
+    pub now: String,
+    pub graph: GraphBuilder,
+    pub grants: Grants<'s>,
+    pub backends: Backends<'s>,
+    pub certificates: Certificates,
+    pub binds: Binds,
+    pub policies: Attached<'s>,
+    pub statuses: Vec<StatusWrite>,
+    pub infrastructure: Vec<InfrastructureWrite>,
+    notes: BTreeSet<Note>,
+}
+
+impl<'s> Pass<'s> {
+    pub fn new(snapshot: &'s Snapshot) -> Self {
+        Pass {
+            snapshot,
+            now: snapshot.taken.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            graph: GraphBuilder::new(),
+            grants: Grants::new(snapshot),
+            backends: Backends::new(snapshot),
+            certificates: Certificates::default(),
+            binds: Binds::default(),
+            policies: Attached::default(),
+            statuses: Vec::new(),
+            infrastructure: Vec::new(),
+            notes: BTreeSet::new(),
+        }
+    }
+
+    /// Tells the owner of an object of a problem with it.
+    pub fn warn(&mut self, kind: ObjectKind, key: &Key, meta: &ObjectMeta, problem: &Problem) {
+        self.notes.insert(Note {
+            kind,
+            key: key.clone(),
+            uid: meta.uid.clone(),
+            warning: true,
+            reason: problem.reason.to_owned(),
+            field: problem.field.clone(),
+            message: problem.message.clone(),
+        });
+    }
+
+    /// Tells of objects that could not be read.
+    pub fn undecodable(&mut self) {
+        for object in self.snapshot.undecodable.iter() {
+            let known = ObjectKind::ALL.iter().find(|kind| kind.kind() == object.kind);
+            let Some(kind) = known else { continue };
+            let at = object.origin.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+            self.notes.insert(Note {
+                kind: *kind,
+                key: object.key.clone(),
+                uid: object.uid.clone(),
+                warning: true,
+                reason: "Undecodable".to_owned(),
+                field: String::new(),
+                message: format!("{at}{}; its last good version is kept, if any", object.message),
+            });
+        }
+    }
+
+    pub fn finish(mut self) -> Translation {
+        self.binds.install(&mut self.graph);
+        Translation {
+            graph: self.graph.build(),
+            statuses: self.statuses,
+            infrastructure: self.infrastructure,
+            notes: self.notes.into_iter().collect(),
+            good_certificates: self.certificates.good().cloned().collect(),
+        }
+    }
+}
+
+/// The labels or annotations of an object, empty if it has none.
+pub(super) fn map_of(map: Option<&BTreeMap<String, String>>) -> &BTreeMap<String, String> {
+    static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+    map.unwrap_or(&EMPTY)
+}
+
+/// Seconds since the epoch at which an object was made; 0 if that is not known (files).
+pub(super) fn created(meta: &ObjectMeta) -> i64 {
+    meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}

@@ -1,0 +1,114 @@
+//! Which port is bound for a listener.
+//!
+//! In a cluster every (Gateway, listener port) has a container port of its own. It is recorded
+//! on the Gateway's Service, so that all replicas agree; one that is not recorded yet is asked
+//! for there and bound only once it stands there. In host and in file mode a listener binds its
+//! own port, and the oldest Gateway has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::gateway::GatewayState;
+use super::status::Problem;
+use super::{Ports, Snapshot};
+
+/// A container port of a Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Container {
+    pub number: u16,
+    /// It stands on the Gateway's Service.
+    pub recorded: bool,
+}
+
+/// Gives every listener its port; the Gateways come in the order of their age.
+pub(super) fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
+    match snapshot.settings.ports {
+        Ports::Container { first, last } => containers(first, last, gateways),
+        Ports::Own { offset } => own(offset, gateways),
+    }
+    for gateway in gateways {
+        let recorded = gateway.containers.iter().filter(|(_, container)| container.recorded);
+        let recorded: BTreeMap<u16, u16> = recorded.map(|(p, c)| (*p, c.number)).collect();
+        for listener in gateway.listeners.iter_mut().filter(|l| l.bound.is_none()) {
+            listener.bound = recorded.get(&listener.port).copied();
+        }
+    }
+}
+
+fn containers(first: u16, last: u16, gateways: &mut [GatewayState<'_>]) {
+    let mut taken = BTreeSet::new();
+    for gateway in gateways.iter_mut() {
+        let recorded = gateway.service.map(recorded).unwrap_or_default();
+        for port in gateway.ports() {
+            let number = recorded.get(&port).copied().filter(|n| (first..=last).contains(n));
+            if let Some(number) = number.filter(|number| taken.insert(*number)) {
+                gateway.containers.insert(port, Container { number, recorded: true });
+            }
+        }
+    }
+    let mut free = (first..=last).filter(|number| !taken.contains(number));
+    for gateway in gateways {
+        for port in gateway.ports() {
+            if gateway.containers.contains_key(&port) {
+                continue;
+            }
+            if let Some(number) = free.next() {
+                gateway.containers.insert(port, Container { number, recorded: false });
+                continue;
+            }
+            for listener in gateway.listeners.iter_mut().filter(|l| l.port == port) {
+                let message = format!(
+                    "all container ports from {first} to {last} are taken; remove listeners or \
+                     install with a wider range"
+                );
+                let field = format!("{}.port", listener.field);
+                listener.refused = Some(Problem::new("PortUnavailable", field, message));
+            }
+        }
+    }
+}
+
+/// The container ports that a Service records, by its own.
+fn recorded(service: &Service) -> BTreeMap<u16, u16> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let number = |number: i32| u16::try_from(number).ok();
+    ports
+        .filter_map(|port| match &port.target_port {
+            Some(IntOrString::Int(target)) => Some((number(port.port)?, number(*target)?)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
+    let mut owners: BTreeMap<u16, usize> = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
+    for (place, gateway) in gateways.iter_mut().enumerate() {
+        names.push(gateway.key.to_string());
+        let serves = gateway.problem.is_none();
+        for listener in gateway.listeners.iter_mut() {
+            if listener.refused.is_some() || listener.conflict.is_some() || !serves {
+                continue;
+            }
+            let port = shifted(listener.port, offset);
+            let owner = *owners.entry(port).or_insert(place);
+            if owner == place {
+                listener.bound = Some(port);
+                continue;
+            }
+            let message = format!(
+                "port {port} of this host belongs to the older Gateway {}; use another port",
+                names[owner]
+            );
+            let field = format!("{}.port", listener.field);
+            listener.refused = Some(Problem::new("PortUnavailable", field, message));
+        }
+    }
+}
+
+/// Privileged ports are shifted, where the offset says so.
+fn shifted(port: u16, offset: u16) -> u16 {
+    if port < 1024 { port.saturating_add(offset) } else { port }
+}

@@ -1,0 +1,396 @@
+//! The rules of HTTPRoutes: matches, filters, backends and timeouts, and what is wrong with
+//! them.
+//!
+//! A rule that cannot be understood answers 500 where it still matches, and so does one whose
+//! filters or policies are missing: it never goes on without them. A backend that cannot be
+//! resolved takes its share of requests and answers 500 for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backends::Unresolved;
+use super::filters::{self, Filter};
+use super::gateway::GatewayState;
+use super::listeners::ListenerState;
+use super::matches;
+use super::middleware::{Merged, OURS, Use, reference};
+use super::pass::Pass;
+use super::references::From;
+use super::status::Problem;
+use super::{Key, ObjectKind};
+use crate::api::gateway::{
+    GROUP, HttpBackendRef, HttpRoute, HttpRouteFilter, HttpRouteRule, HttpRouteTimeouts,
+    LocalObjectReference,
+};
+use crate::graph::{
+    Action, BackendId, Mirror, PolicyId, Rule, RuleId, RuleName, Split, Target, Timeouts,
+};
+use crate::policy::{AnySpec, Refs, duration};
+use crate::reason::Reason;
+
+/// The kind of a rule's route, as log lines and metrics name it.
+const KIND: &str = "HTTPRoute";
+
+/// Of how many requests how many: numerator and denominator.
+type Share = (u32, u32);
+
+/// A weight, the backend or why there is none, and the policies of the reference's filters.
+type Weighted = (u32, Result<BackendId, Reason>, Vec<PolicyId>);
+
+/// The rules of a route.
+#[derive(Debug, Default)]
+pub(super) struct Compiled<'s> {
+    pub rules: Vec<Draft<'s>>,
+    /// Problems for which the route as a whole is not accepted.
+    pub refused: Vec<Problem>,
+}
+
+/// A rule before it is known whose policies it carries.
+#[derive(Debug)]
+pub(super) struct Draft<'s> {
+    pub index: u32,
+    /// The rule's own name.
+    name: Option<&'s str>,
+    pub matches: Vec<matches::Compiled>,
+    /// The policies of its filters, in their order.
+    filters: Vec<Use>,
+    mirrors: Vec<(Share, BackendId)>,
+    targets: Vec<Weighted>,
+    timeouts: Timeouts,
+    /// What it cannot be served for (`Accepted`).
+    unsupported: Option<Problem>,
+    /// What it refers to and is not there or not allowed (`ResolvedRefs`).
+    unresolved: Vec<Problem>,
+    /// A filter or policy is missing: requests must not go on without it.
+    closed: Option<Reason>,
+}
+
+impl Compiled<'_> {
+    /// Why the route is not accepted: no rule can be served.
+    pub fn refused(&self) -> Option<Problem> {
+        if let Some(problem) = self.refused.first() {
+            return Some(problem.clone());
+        }
+        let all = !self.rules.is_empty() && self.rules.iter().all(|r| r.unsupported.is_some());
+        self.rules.first().filter(|_| all).and_then(|rule| rule.unsupported.clone())
+    }
+
+    /// Which rules are not served while others are.
+    pub fn dropped(&self) -> Option<String> {
+        let bad: Vec<String> = self
+            .rules
+            .iter()
+            .filter_map(|r| r.unsupported.as_ref())
+            .map(|p| p.to_string())
+            .collect();
+        let some = !bad.is_empty() && bad.len() < self.rules.len();
+        some.then(|| format!("Dropped Rule(s): {}", bad.join("; ")))
+    }
+
+    /// All references that cannot be resolved, under the reason of the first.
+    pub fn unresolved(&self) -> Option<Problem> {
+        /// Enough to see what is wrong; the rest is in the events.
+        const MAX: usize = 5;
+        let mut all = self.rules.iter().flat_map(|rule| &rule.unresolved);
+        let first = all.next()?;
+        let mut message = first.to_string();
+        for problem in all.take(MAX - 1) {
+            message.push_str("; ");
+            message.push_str(&problem.to_string());
+        }
+        Some(Problem::new(first.reason, "", message))
+    }
+
+    pub fn problems(&self) -> Vec<Problem> {
+        let rules = self.rules.iter().flat_map(|r| r.unsupported.iter().chain(&r.unresolved));
+        self.refused.iter().chain(rules).cloned().collect()
+    }
+}
+
+/// The policies of the Gateway and of the listener that a rule is reached through.
+#[derive(Debug)]
+pub(super) struct Outer {
+    listener: Result<Vec<Use>, String>,
+    gateway: Result<Vec<Use>, String>,
+}
+
+impl Outer {
+    /// Whether there are none, so that rules can be shared with other such listeners.
+    pub fn is_plain(&self) -> bool {
+        matches!((&self.listener, &self.gateway), (Ok(a), Ok(b)) if a.is_empty() && b.is_empty())
+    }
+}
+
+impl<'s> Pass<'s> {
+    pub fn rules(&mut self, key: &'s Key, route: &'s HttpRoute) -> Compiled<'s> {
+        let mut compiled = Compiled::default();
+        for (index, rule) in route.spec.rules.iter().enumerate() {
+            let draft = self.draft(key, index, rule);
+            compiled.rules.push(draft);
+        }
+        compiled
+    }
+
+    fn draft(&mut self, key: &'s Key, index: usize, rule: &'s HttpRouteRule) -> Draft<'s> {
+        let at = format!("spec.rules[{index}]");
+        let mut draft = Draft {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            name: rule.name.as_deref(),
+            matches: Vec::new(),
+            filters: Vec::new(),
+            mirrors: Vec::new(),
+            targets: Vec::new(),
+            timeouts: Timeouts::default(),
+            unsupported: None,
+            unresolved: Vec::new(),
+            closed: None,
+        };
+        match matches::compile(&rule.matches) {
+            Ok(matches) => draft.matches = matches,
+            Err(mut problem) => {
+                problem.field = format!("{at}.{}", problem.field);
+                draft.unsupported = Some(problem);
+            }
+        }
+        if let Some(message) = filters::incompatible(&rule.filters) {
+            draft.refuse(Problem::new("IncompatibleFilters", format!("{at}.filters"), message));
+        }
+        match timeouts(rule.timeouts.as_ref()) {
+            Ok(timeouts) => draft.timeouts = timeouts,
+            Err((field, message)) => {
+                let field = format!("{at}.timeouts.{field}");
+                draft.refuse(Problem::new("UnsupportedValue", field, message));
+            }
+        }
+        draft.filters = self.filters(key, &at, &rule.filters, &mut draft);
+        for (i, backend) in rule.backend_refs.iter().enumerate() {
+            self.target(key, &format!("{at}.backendRefs[{i}]"), backend, &mut draft);
+        }
+        draft
+    }
+
+    /// The policies of a list of filters; mirrors and problems go into the draft.
+    fn filters(
+        &mut self,
+        key: &Key,
+        at: &str,
+        list: &'s [HttpRouteFilter],
+        draft: &mut Draft<'s>,
+    ) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for (i, filter) in list.iter().enumerate() {
+            let field = format!("{at}.filters[{i}]");
+            let unsupported =
+                |message: String| Problem::new("UnsupportedValue", field.clone(), message);
+            match filters::read(filter) {
+                Err(message) => draft.refuse(unsupported(message)),
+                Ok(Filter::Policy(spec)) => match self.policy(key, &field, &spec) {
+                    Ok(policy) => uses.push(policy),
+                    Err(message) => draft.refuse(unsupported(message)),
+                },
+                Ok(Filter::Mirror(mirror)) => {
+                    let share = match filters::share_of(mirror) {
+                        Ok(share) => share,
+                        Err(message) => {
+                            draft.refuse(unsupported(message));
+                            continue;
+                        }
+                    };
+                    let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
+                    match self.backend_of(from, &mirror.backend_ref) {
+                        Ok(backend) => draft.mirrors.push((share, backend)),
+                        // Not mirrored; the request itself is not concerned.
+                        Err(error) => {
+                            let field = format!("{field}.requestMirror.backendRef");
+                            draft.unresolved.push(problem(field, &error));
+                        }
+                    }
+                }
+                Ok(Filter::Extension(extension)) => match self.extension(key, extension) {
+                    Ok(named) => uses.extend(named),
+                    Err((reason, message)) => {
+                        let field = format!("{field}.extensionRef");
+                        draft.unresolved.push(Problem::new(reason, field, message));
+                        draft.closed = Some(Reason::InvalidPolicy);
+                    }
+                },
+            }
+        }
+        uses
+    }
+
+    fn policy(&mut self, key: &Key, field: &str, spec: &AnySpec) -> Result<Use, String> {
+        let name = format!("{KIND}/{key}/{field}");
+        let id = self.graph.policy(&name, spec, &Refs::default()).map_err(|e| e.to_string())?;
+        Ok(Use { id, kind: spec.kind(), object: None })
+    }
+
+    fn extension(
+        &mut self,
+        key: &Key,
+        extension: &LocalObjectReference,
+    ) -> Result<Vec<Use>, (&'static str, String)> {
+        let kind = match (extension.group.as_str(), extension.kind.as_str()) {
+            (OURS, "Middleware") => ObjectKind::Middleware,
+            (OURS, "RateLimit") => ObjectKind::RateLimit,
+            (group, kind) => {
+                let message = format!(
+                    "{kind} of group {group:?} is not supported; use Middleware or RateLimit of \
+                     {OURS}"
+                );
+                return Err((Reason::InvalidKind.as_str(), message));
+            }
+        };
+        let object = Key::new(&*key.namespace, &*extension.name);
+        let named = self.policies.named(kind, &object, &reference(KIND, key, None));
+        named.map_err(|(reason, message)| (reason.as_str(), message))
+    }
+
+    fn target(&mut self, key: &Key, at: &str, backend: &'s HttpBackendRef, draft: &mut Draft<'s>) {
+        let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
+        let to = self.backend_of(from, &backend.target);
+        if let Err(error) = &to {
+            draft.unresolved.push(problem(at.to_owned(), error));
+        }
+        // Filters of one backend that cannot be had close only its share.
+        let outer = (draft.unsupported.take(), draft.closed.take());
+        if let Some(message) = filters::incompatible(&backend.filters) {
+            let field = format!("{at}.filters");
+            draft.refuse(Problem::new("IncompatibleFilters", field, message));
+        }
+        let mirrors = draft.mirrors.len();
+        let mut uses = self.filters(key, at, &backend.filters, draft);
+        if draft.mirrors.len() > mirrors {
+            draft.mirrors.truncate(mirrors);
+            let message = "RequestMirror is supported for rules only; move it there";
+            draft.refuse(Problem::new("UnsupportedValue", format!("{at}.filters"), message));
+        }
+        uses.sort_by_key(|policy| !policy.kind.is_gate());
+        let own = draft.unsupported.take();
+        let closed = draft.closed.take().or(own.as_ref().map(|_| Reason::UnsupportedValue));
+        (draft.unsupported, draft.closed) = outer;
+        if let Some(problem) = own {
+            draft.unresolved.push(problem);
+        }
+        let to = match (to, closed) {
+            (Ok(_), Some(reason)) => Err(reason),
+            (Ok(id), None) => Ok(id),
+            (Err(error), _) => Err(error.reason),
+        };
+        let weight = u32::try_from(backend.weight.unwrap_or(1)).unwrap_or(0).min(1_000_000);
+        draft.targets.push((weight, to, uses.into_iter().map(|policy| policy.id).collect()));
+    }
+
+    /// The policies that target a Gateway and one of its listeners.
+    pub fn outer(&self, gateway: &GatewayState<'_>, listener: &ListenerState<'_>) -> Outer {
+        let Key { namespace, name } = gateway.key;
+        let section = Some(listener.spec.name.as_str());
+        Outer {
+            listener: self.policies.targeting(("Gateway", namespace, name, section)),
+            gateway: self.policies.targeting(("Gateway", namespace, name, None)),
+        }
+    }
+
+    /// Makes the rule, with the policies of all levels; None if it has no matches.
+    pub fn make(&mut self, key: &Key, draft: &Draft<'_>, outer: &Outer) -> Option<RuleId> {
+        if draft.matches.is_empty() {
+            return None;
+        }
+        let index = draft.index.to_string();
+        let name = draft.name.unwrap_or(&index);
+        let merged = self.levels(key, draft, outer, name);
+        let mut rule = Rule {
+            name: RuleName {
+                kind: KIND,
+                namespace: key.namespace.as_str().into(),
+                name: key.name.as_str().into(),
+                rule: name.into(),
+            },
+            gates: Vec::new(),
+            transforms: Vec::new(),
+            action: Action::Refuse(Reason::InvalidPolicy),
+            mirrors: Vec::new(),
+            timeouts: draft.timeouts,
+            stats: Arc::default(),
+        };
+        let closed = draft.unsupported.as_ref().map(|_| Reason::UnsupportedValue);
+        match (closed.or(draft.closed), merged) {
+            (Some(reason), _) => rule.action = Action::Refuse(reason),
+            (None, Err(reason)) => rule.action = Action::Refuse(reason),
+            (None, Ok(merged)) => {
+                rule.gates = merged.gates;
+                rule.transforms = merged.transforms;
+                rule.action = split(&draft.targets);
+                rule.mirrors = draft.mirrors.iter().map(mirror).collect();
+            }
+        }
+        Some(self.graph.rule(rule))
+    }
+
+    fn levels(
+        &mut self,
+        key: &Key,
+        draft: &Draft<'_>,
+        outer: &Outer,
+        name: &str,
+    ) -> Result<Merged, Reason> {
+        let Key { namespace, name: route } = key;
+        let of_rule = match draft.name {
+            Some(name) => self.policies.targeting((KIND, namespace, route, Some(name))),
+            None => Ok(Vec::new()),
+        };
+        let of_route = self.policies.targeting((KIND, namespace, route, None));
+        let closed = |_| Reason::InvalidPolicy;
+        let levels = [
+            draft.filters.clone(),
+            of_rule.map_err(closed)?,
+            of_route.map_err(closed)?,
+            outer.listener.clone().map_err(closed)?,
+            outer.gateway.clone().map_err(closed)?,
+        ];
+        Ok(self.policies.merge(&levels, &format!("{KIND} {key} rule {name}")))
+    }
+}
+
+impl Draft<'_> {
+    fn refuse(&mut self, problem: Problem) {
+        self.unsupported.get_or_insert(problem);
+    }
+}
+
+fn problem(field: String, error: &Unresolved) -> Problem {
+    Problem::new(error.reason.as_str(), field, error.message.clone())
+}
+
+fn mirror(((numerator, denominator), to): &(Share, BackendId)) -> Mirror {
+    Mirror { to: *to, numerator: *numerator, denominator: *denominator }
+}
+
+/// Targets of weight 0 get no requests; if there are no others, nothing can be answered.
+fn split(targets: &[Weighted]) -> Action {
+    let targets: Vec<Target> = targets
+        .iter()
+        .filter(|(weight, ..)| *weight > 0)
+        .map(|(weight, to, transforms)| Target {
+            weight: *weight,
+            to: *to,
+            transforms: transforms.clone(),
+        })
+        .collect();
+    let total = targets.iter().fold(0_u32, |sum, target| sum.saturating_add(target.weight));
+    if total == 0 {
+        Action::Refuse(Reason::NoBackend)
+    } else {
+        Action::Forward(Split { targets, total })
+    }
+}
+
+fn timeouts(spec: Option<&HttpRouteTimeouts>) -> Result<Timeouts, (&'static str, String)> {
+    let Some(spec) = spec else { return Ok(Timeouts::default()) };
+    let read = |field: &'static str, text: &Option<String>| -> Result<Option<Duration>, _> {
+        text.as_deref().map(duration::parse).transpose().map_err(|message| (field, message))
+    };
+    let request = read("request", &spec.request)?;
+    let backend_request = read("backendRequest", &spec.backend_request)?;
+    Ok(Timeouts { request, backend_request, idle: None })
+}
