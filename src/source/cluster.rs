@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoints::Feed;
+use super::state::Awaited;
 use super::watch::Watch;
-use super::world::{Awaited, Handle};
+use super::world::Handle;
 use super::{Pace, dns, named};
 use crate::graph::Shared;
 use crate::translate::{ObjectKind, Settings};

@@ -12,7 +12,8 @@ use hickory_resolver::TokioResolver;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::world::{Awaited, Handle};
+use super::state::Awaited;
+use super::world::Handle;
 
 /// An answer is used at least so long, whatever its TTL: also the pause after a failure.
 const SHORTEST: Duration = Duration::from_secs(5);

@@ -76,3 +76,55 @@ impl Pending {
         self.unclaimed.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: ObjectKind = ObjectKind::HttpRoute;
+
+    fn key() -> Key {
+        Key::new("a", "r")
+    }
+
+    #[test]
+    fn an_event_that_was_announced_is_an_echo_once() {
+        let mut pending = Pending::default();
+        assert!(!pending.expect(KIND, &key(), "5"));
+        assert!(pending.arrived(KIND, &key(), "5"));
+        assert!(!pending.arrived(KIND, &key(), "5"));
+    }
+
+    #[test]
+    fn the_event_of_another_write_is_no_echo() {
+        let mut pending = Pending::default();
+        pending.expect(KIND, &key(), "5");
+        assert!(!pending.arrived(KIND, &key(), "4"));
+        assert!(!pending.arrived(KIND, &Key::new("a", "other"), "5"));
+        assert!(pending.arrived(KIND, &key(), "5"));
+    }
+
+    #[test]
+    fn an_event_that_came_before_its_announcement_can_be_claimed() {
+        let mut pending = Pending::default();
+        pending.wait(KIND, &key(), "5");
+        assert!(pending.expect(KIND, &key(), "5"));
+        assert!(!pending.expire(KIND, &key(), "5"), "nothing is left to act upon");
+    }
+
+    #[test]
+    fn an_event_that_nobody_claims_is_acted_upon() {
+        let mut pending = Pending::default();
+        pending.wait(KIND, &key(), "5");
+        assert!(!pending.expire(KIND, &key(), "4"));
+        assert!(pending.expire(KIND, &key(), "5"));
+    }
+
+    #[test]
+    fn a_newer_event_takes_the_place_of_one_that_waits() {
+        let mut pending = Pending::default();
+        pending.wait(KIND, &key(), "5");
+        assert!(!pending.arrived(KIND, &key(), "6"));
+        assert!(!pending.expire(KIND, &key(), "5"));
+    }
+}

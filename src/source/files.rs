@@ -15,8 +15,9 @@ use tracing::{info, warn};
 
 use super::manifest::{self, Manifest};
 use super::reload::Reload;
+use super::state::{Arrival, WatchId};
 use super::stats::count;
-use super::world::{Arrival, Handle, WatchId};
+use super::world::Handle;
 use super::{Pace, dns};
 use crate::translate::{Key, ObjectKind, Settings};
 

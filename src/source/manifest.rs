@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::cluster::is_namespaced;
 use super::object::{Raw, Undecoded};
-use super::world::Arrival;
+use super::state::Arrival;
 use super::yaml::{self, Document};
 use super::{FileProblem, Origin};
 use crate::translate::{Key, ObjectKind};

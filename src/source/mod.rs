@@ -1,6 +1,6 @@
 //! Where objects come from: a cluster's watches or files; both give the same Snapshot.
 //!
-//! Either source keeps its objects in one [`Handle`] (a [`world`](self) that many tasks share),
+//! Either source keeps its objects behind one [`Handle`] that many tasks share,
 //! marks it dirty when something changed that `translate` could see, and paces the passes.
 //! Nothing in here interprets objects beyond decoding them: that is `translate`'s work. Writing
 //! to the cluster is `controller`'s.
@@ -14,6 +14,7 @@ mod manifest;
 mod named;
 mod object;
 mod reload;
+mod state;
 mod stats;
 mod wants;
 mod watch;

@@ -12,8 +12,9 @@ use tracing::debug;
 
 use super::cluster::{Timing, describe};
 use super::object::Raw;
+use super::state::{Arrival, Awaited, WatchId};
 use super::watch::Watch;
-use super::world::{Arrival, Awaited, Handle, WatchId};
+use super::world::Handle;
 use crate::translate::{Key, ObjectKind};
 
 /// Watches that run at once, each a connection; Secrets beyond are fetched now and then.

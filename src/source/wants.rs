@@ -68,7 +68,54 @@ fn annotated(object: &Value, namespace: &str, wants: &mut Wants) {
         if let Some(secret) = value.as_str().filter(|_| names_secret) {
             // `namespace/name` may be written, but only for the object's own namespace.
             let own = secret.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
-            wants.secrets.push(Key::new(namespace, own.unwrap_or(secret)));
+            let name = own.unwrap_or(secret);
+            if !name.contains('/') {
+                wants.secrets.push(Key::new(namespace, name));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn secrets(kind: ObjectKind, object: Value) -> Vec<String> {
+        let wants = Wants::of(kind, &Key::new("a", "x"), &object);
+        wants.secrets.iter().map(Key::to_string).collect()
+    }
+
+    #[test]
+    fn every_secret_ref_of_a_middleware_is_wanted() {
+        let object = json!({"spec": {"basicAuth": {"secretRef": {"name": "users"}}}});
+        assert_eq!(secrets(ObjectKind::Middleware, object.clone()), ["a/users"]);
+        assert!(secrets(ObjectKind::HttpRoute, object).is_empty());
+    }
+
+    #[test]
+    fn annotations_name_secrets_of_their_own_namespace_only() {
+        let object = json!({"metadata": {"annotations": {
+            "tidegate.dev/backend-tls-secret": "a/ca",
+            "tidegate.dev/other-secret": "b/foreign",
+            "example.com/some-secret": "not-ours",
+        }}});
+        assert_eq!(secrets(ObjectKind::Ingress, object), ["a/ca"]);
+    }
+
+    #[test]
+    fn one_object_cannot_want_without_bound() {
+        let many: Vec<_> =
+            (0..1000).map(|n| json!({"secretRef": {"name": format!("s{n}")}})).collect();
+        assert_eq!(secrets(ObjectKind::Middleware, json!({"spec": many})).len(), MOST);
+    }
+
+    #[test]
+    fn only_a_service_of_that_type_has_an_external_name() {
+        let host = |object| Wants::of(ObjectKind::Service, &Key::new("a", "x"), &object).host;
+        let named = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
+        assert_eq!(host(named).as_deref(), Some("example.com"));
+        assert_eq!(host(json!({"spec": {"externalName": "example.com"}})), None);
     }
 }

@@ -13,8 +13,9 @@ use tracing::{debug, error, info, warn};
 
 use super::cluster::{Timing, describe};
 use super::object::Raw;
+use super::state::{Arrival, Awaited, WatchId};
 use super::stats::count;
-use super::world::{Arrival, Awaited, Handle, WatchId};
+use super::world::Handle;
 use crate::translate::ObjectKind;
 
 /// Objects in one page of a list.
@@ -119,46 +120,57 @@ impl Watch {
         let mut list = Vec::new();
         let mut failures = 0;
         while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => list.clear(),
-                Ok(Event::InitApply(raw)) => list.push(Arrival::new(self.kind, raw, None)),
-                Ok(Event::InitDone) => {
-                    if *missing > 0 {
-                        info!(kind = self.kind.kind(), "the kind is there now");
+            let error = match event {
+                Ok(event) => {
+                    // `Init` only says that a list is about to begin: that is no success yet.
+                    if !matches!(event, Event::Init | Event::InitApply(_)) {
+                        failures = 0;
                     }
-                    (*missing, failures) = (0, 0);
-                    debug!(kind = self.kind.kind(), objects = list.len(), "listed");
-                    world.replace(self.id, std::mem::take(&mut list), &BTreeSet::new());
-                    world.has_come(&self.awaited);
+                    self.deliver(event, world, &mut list, missing);
+                    continue;
                 }
-                Ok(Event::Apply(raw)) => {
-                    failures = 0;
-                    world.apply(self.id, Arrival::new(self.kind, raw, None));
-                }
-                Ok(Event::Delete(raw)) => {
-                    failures = 0;
-                    world.delete(self.id, self.kind, &raw.key());
-                }
-                Err(error) => {
-                    let code = status_code(&error);
-                    let listing = matches!(error, watcher::Error::InitialListFailed(_));
-                    if listing && code == Some(404) {
-                        return End::Missing;
-                    }
-                    count(&world.stats().watch_errors);
-                    failures += 1;
-                    self.report(&error, failures);
-                    tokio::time::sleep(pause(timing, failures)).await;
-                    // Gone as a whole answer: the watcher itself would try the same version
-                    // for ever.
-                    let stuck = !listing && matches!(code, Some(404 | 410));
-                    if stuck || failures >= TRIES {
-                        return End::Rebuild;
-                    }
-                }
+                Err(error) => error,
+            };
+            let code = status_code(&error);
+            let listing = matches!(error, watcher::Error::InitialListFailed(_));
+            if listing && code == Some(404) {
+                return End::Missing;
+            }
+            count(&world.stats().watch_errors);
+            failures += 1;
+            self.report(&error, failures);
+            tokio::time::sleep(pause(timing, failures)).await;
+            // Gone as a whole answer: the watcher itself would try the same version for ever.
+            let stuck = !listing && matches!(code, Some(404 | 410));
+            if stuck || failures >= TRIES {
+                return End::Rebuild;
             }
         }
         End::Rebuild
+    }
+
+    /// What was there before goes only when the whole list has come.
+    fn deliver(
+        &self,
+        event: Event<Raw>,
+        world: &Handle,
+        list: &mut Vec<Arrival>,
+        missing: &mut u32,
+    ) {
+        match event {
+            Event::Init => list.clear(),
+            Event::InitApply(raw) => list.push(Arrival::new(self.kind, raw, None)),
+            Event::InitDone => {
+                if std::mem::take(missing) > 0 {
+                    info!(kind = self.kind.kind(), "the kind is there now");
+                }
+                debug!(kind = self.kind.kind(), objects = list.len(), "listed");
+                world.replace(self.id, std::mem::take(list), &BTreeSet::new());
+                world.has_come(&self.awaited);
+            }
+            Event::Apply(raw) => world.apply(self.id, Arrival::new(self.kind, raw, None)),
+            Event::Delete(raw) => world.delete(self.id, self.kind, &raw.key()),
+        }
     }
 
     /// The first error of a row is a warning; what was listed before keeps serving.

@@ -3,24 +3,23 @@
 //! One mutex around maps of `Arc`s: what is done under it is short, and a snapshot is a few
 //! pointer copies. A map is copied on write only while a snapshot of it is held elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::echo::{CLAIM, Echoes, Pending};
-use super::endpoints::{Feed, Slice, View};
+use super::echo::{CLAIM, Echoes};
+use super::endpoints::{Feed, Slice};
 use super::files::{FileProblem, Origin};
-use super::object::{Content, Object, Raw, Undecoded};
+use super::state::{Arrival, Awaited, Change, State, WatchId};
 use super::stats::{SourceStats, count};
 use super::wants::Wants;
-use crate::translate::{Key, ObjectKind, Objects, Peer, Settings, Snapshot, Undecodable};
+use crate::translate::{Key, ObjectKind, Peer, Settings, Snapshot};
 
 /// How long a pass waits for a Secret that an object newly refers to.
 const FETCH: Duration = Duration::from_secs(2);
@@ -49,128 +48,9 @@ struct World {
     stats: SourceStats,
 }
 
-/// Who brings objects: one list and watch, or one way of reading them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct WatchId(pub u32);
-
-/// What a pass waits for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Awaited {
-    /// The first complete list of a watch.
-    Watch(WatchId),
-    /// A Secret that an object refers to by name.
-    Secret(Key),
-    /// The addresses of a host name.
-    Host(String),
-}
-
-pub(super) struct State {
-    pub snapshot: Snapshot,
-    rows: HashMap<(ObjectKind, Key), Row>,
-    undecodable: BTreeMap<(ObjectKind, Key), Undecodable>,
-    pending: Pending,
-    /// What has not come yet, and until when it is waited for (None: for ever).
-    awaited: BTreeMap<Awaited, Option<Instant>>,
-    /// What each object asks for that no kind's list brings.
-    wants: BTreeMap<(ObjectKind, Key), Wants>,
-    /// Somebody fetches Secrets by name, somebody resolves host names: worth waiting for.
-    fetching: bool,
-    resolving: bool,
-    /// EndpointSlices by the Service they belong to.
-    slices: HashMap<Key, BTreeSet<Key>>,
-    /// Services whose endpoints changed since the last pass began.
-    touched: BTreeSet<Key>,
-    dirty: bool,
-    /// A pass has begun and not taken its snapshot yet.
-    passing: bool,
-    /// The Secrets that the pass at work sees.
-    pass_secrets: Option<Objects<Secret>>,
-    problems: Arc<Vec<FileProblem>>,
-    origins: HashMap<(ObjectKind, Key), Origin>,
-}
-
-/// What is known of an object besides its content.
-struct Row {
-    version: String,
-    content: Content,
-    /// The watches that have it; it goes when none has.
-    holders: Vec<WatchId>,
-    /// Of an EndpointSlice: whose it is.
-    slice: Option<Slice>,
-}
-
-/// An object on its way into the world, decoded outside of the lock.
-pub(super) struct Arrival {
-    pub kind: ObjectKind,
-    pub key: Key,
-    pub uid: Option<String>,
-    pub version: String,
-    pub content: Content,
-    object: Result<Object, Undecoded>,
-    origin: Option<Origin>,
-    wants: Wants,
-    slice: Option<Slice>,
-}
-
-impl Arrival {
-    pub fn new(kind: ObjectKind, raw: Raw, origin: Option<Origin>) -> Self {
-        let key = raw.key();
-        Arrival {
-            kind,
-            wants: Wants::of(kind, &key, raw.value()),
-            slice: (kind == ObjectKind::EndpointSlice).then(|| Slice::of(&raw.meta)),
-            key,
-            uid: raw.meta.uid.clone(),
-            version: raw.meta.resource_version.clone().unwrap_or_default(),
-            content: raw.content(),
-            object: Object::decode(kind, raw),
-            origin,
-        }
-    }
-
-    /// Why it could not be decoded.
-    pub fn error(&self) -> Option<&Undecoded> {
-        self.object.as_ref().err()
-    }
-
-    pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
-    }
-}
-
-/// What an arrival or a removal meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Change {
-    /// Nothing that anyone looks at.
-    None,
-    /// Endpoints of a Service, which need no pass.
-    Endpoints,
-    /// Somebody wrote the status; perhaps we did.
-    Status,
-    /// The object itself, or it is new, or gone.
-    Content,
-}
-
 impl Handle {
     pub(super) fn new(settings: Arc<Settings>, feed: Option<Feed>) -> Self {
-        let state = State {
-            snapshot: Snapshot { settings, ..Snapshot::default() },
-            rows: HashMap::new(),
-            undecodable: BTreeMap::new(),
-            pending: Pending::default(),
-            awaited: BTreeMap::new(),
-            wants: BTreeMap::new(),
-            fetching: false,
-            resolving: false,
-            slices: HashMap::new(),
-            touched: BTreeSet::new(),
-            // The first pass is due as soon as everything was listed, even if that is nothing.
-            dirty: true,
-            passing: false,
-            pass_secrets: None,
-            problems: Arc::default(),
-            origins: HashMap::new(),
-        };
+        let state = State::new(settings);
         let world = World {
             state: Mutex::new(state),
             due: Notify::new(),
@@ -517,108 +397,5 @@ impl Handle {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves at worst one object old: better than no config at all.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// The Services, and just the slices of this one.
-    fn endpoints_of(&self, service: &Key) -> View {
-        let slices = self.slices.get(service).into_iter().flatten();
-        let slices = slices
-            .filter_map(|key| Some((key.clone(), self.snapshot.endpoint_slices.get(key)?.clone())))
-            .collect();
-        View {
-            services: Arc::clone(&self.snapshot.services),
-            slices: Arc::new(slices),
-            resolved: Arc::clone(&self.snapshot.resolved),
-        }
-    }
-
-    fn file_slice(&mut self, slice: &Key, before: Option<&Slice>, after: Option<&Slice>) {
-        if let Some(service) = before.and_then(|slice| slice.service.as_ref())
-            && let Some(slices) = self.slices.get_mut(service)
-        {
-            slices.remove(slice);
-            if slices.is_empty() {
-                self.slices.remove(service);
-            }
-        }
-        if let Some(service) = after.and_then(|slice| slice.service.clone()) {
-            self.slices.entry(service).or_default().insert(slice.clone());
-        }
-    }
-
-    fn take(&mut self, watch: WatchId, arrival: Arrival) -> Change {
-        let Arrival { kind, key, uid, version, content, object, origin, wants: _, slice: _ } =
-            arrival;
-        let id = (kind, key.clone());
-        let change = match self.rows.get_mut(&id) {
-            Some(row) => {
-                let change = match (row.content, content) {
-                    (old, new) if old.spec != new.spec => Change::Content,
-                    (old, new) if old.status != new.status => Change::Status,
-                    _ => Change::None,
-                };
-                row.version = version;
-                row.content = content;
-                if !row.holders.contains(&watch) {
-                    row.holders.push(watch);
-                }
-                change
-            }
-            None => {
-                let row = Row { version, content, holders: vec![watch], slice: None };
-                self.rows.insert(id.clone(), row);
-                Change::Content
-            }
-        };
-        let at = origin.as_ref().map(Origin::to_string);
-        if let Some(origin) = origin {
-            self.origins.insert(id.clone(), origin);
-        }
-        match object {
-            Ok(object) => {
-                object.insert(key, &mut self.snapshot);
-                if self.undecodable.remove(&id).is_some() {
-                    self.list_undecodable();
-                }
-            }
-            Err(error) => {
-                let undecodable = Undecodable {
-                    kind: kind.kind().to_owned(),
-                    key,
-                    uid,
-                    origin: at,
-                    message: error.to_string(),
-                };
-                self.undecodable.insert(id, undecodable);
-                self.list_undecodable();
-            }
-        }
-        change
-    }
-
-    fn let_go(&mut self, watch: WatchId, kind: ObjectKind, key: &Key) -> (Change, Option<Slice>) {
-        let id = (kind, key.clone());
-        let Some(row) = self.rows.get_mut(&id) else { return (Change::None, None) };
-        row.holders.retain(|holder| *holder != watch);
-        if !row.holders.is_empty() {
-            return (Change::None, None);
-        }
-        let row = self.rows.remove(&id);
-        self.origins.remove(&id);
-        self.pending.forget(kind, key);
-        Object::remove(kind, key, &mut self.snapshot);
-        if self.undecodable.remove(&id).is_some() {
-            self.list_undecodable();
-        }
-        if kind == ObjectKind::Secret && self.snapshot.good_certificates.contains_key(key) {
-            Arc::make_mut(&mut self.snapshot.good_certificates).remove(key);
-        }
-        (Change::Content, row.and_then(|row| row.slice))
-    }
-
-    fn list_undecodable(&mut self) {
-        self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
     // As large as a big cluster's objects in one file; what aliases may multiply stays small.
     let options = serde_saphyr::options! {
         with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         budget: serde_saphyr::budget! {
             max_documents: 100_000,
             max_events: 50_000_000,

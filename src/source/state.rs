@@ -1,0 +1,246 @@
+//! What the world is made of: the objects, what is known of each besides its content, and what
+//! an arrival or a removal changes. No locks, no tasks, no clock: that is `world`'s part.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use tokio::time::Instant;
+
+use super::echo::Pending;
+use super::endpoints::{Slice, View};
+use super::files::{FileProblem, Origin};
+use super::object::{Content, Object, Raw, Undecoded};
+use super::wants::Wants;
+use crate::translate::{Key, ObjectKind, Objects, Settings, Snapshot, Undecodable};
+
+/// Who brings objects: one list and watch, or one way of reading them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct WatchId(pub u32);
+
+/// What a pass waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Awaited {
+    /// The first complete list of a watch.
+    Watch(WatchId),
+    /// A Secret that an object refers to by name.
+    Secret(Key),
+    /// The addresses of a host name.
+    Host(String),
+}
+
+pub(super) struct State {
+    pub snapshot: Snapshot,
+    pub rows: HashMap<(ObjectKind, Key), Row>,
+    pub undecodable: BTreeMap<(ObjectKind, Key), Undecodable>,
+    pub pending: Pending,
+    /// What has not come yet, and until when it is waited for (None: for ever).
+    pub awaited: BTreeMap<Awaited, Option<Instant>>,
+    /// What each object asks for that no kind's list brings.
+    pub wants: BTreeMap<(ObjectKind, Key), Wants>,
+    /// Somebody fetches Secrets by name, somebody resolves host names: worth waiting for.
+    pub fetching: bool,
+    pub resolving: bool,
+    /// EndpointSlices by the Service they belong to.
+    pub slices: HashMap<Key, BTreeSet<Key>>,
+    /// Services whose endpoints changed since the last pass began.
+    pub touched: BTreeSet<Key>,
+    pub dirty: bool,
+    /// A pass has begun and not taken its snapshot yet.
+    pub passing: bool,
+    /// The Secrets that the pass at work sees.
+    pub pass_secrets: Option<Objects<Secret>>,
+    pub problems: Arc<Vec<FileProblem>>,
+    pub origins: HashMap<(ObjectKind, Key), Origin>,
+}
+
+/// What is known of an object besides its content.
+pub(super) struct Row {
+    pub version: String,
+    content: Content,
+    /// The watches that have it; it goes when none has.
+    pub holders: Vec<WatchId>,
+    /// Of an EndpointSlice: whose it is.
+    pub slice: Option<Slice>,
+}
+
+/// An object on its way into the world, decoded outside of the lock.
+pub(super) struct Arrival {
+    pub kind: ObjectKind,
+    pub key: Key,
+    pub uid: Option<String>,
+    pub version: String,
+    pub content: Content,
+    pub object: Result<Object, Undecoded>,
+    origin: Option<Origin>,
+    pub wants: Wants,
+    pub slice: Option<Slice>,
+}
+
+impl Arrival {
+    pub fn new(kind: ObjectKind, raw: Raw, origin: Option<Origin>) -> Self {
+        let key = raw.key();
+        Arrival {
+            kind,
+            wants: Wants::of(kind, &key, raw.value()),
+            slice: (kind == ObjectKind::EndpointSlice).then(|| Slice::of(&raw.meta)),
+            key,
+            uid: raw.meta.uid.clone(),
+            version: raw.meta.resource_version.clone().unwrap_or_default(),
+            content: raw.content(),
+            object: Object::decode(kind, raw),
+            origin,
+        }
+    }
+
+    /// Why it could not be decoded.
+    pub fn error(&self) -> Option<&Undecoded> {
+        self.object.as_ref().err()
+    }
+
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+}
+
+/// What an arrival or a removal meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    /// Nothing that anyone looks at.
+    None,
+    /// Endpoints of a Service, which need no pass.
+    Endpoints,
+    /// Somebody wrote the status; perhaps we did.
+    Status,
+    /// The object itself, or it is new, or gone.
+    Content,
+}
+
+impl State {
+    pub fn new(settings: Arc<Settings>) -> Self {
+        State {
+            snapshot: Snapshot { settings, ..Snapshot::default() },
+            rows: HashMap::new(),
+            undecodable: BTreeMap::new(),
+            pending: Pending::default(),
+            awaited: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            fetching: false,
+            resolving: false,
+            slices: HashMap::new(),
+            touched: BTreeSet::new(),
+            // The first pass is due as soon as everything was listed, even if that is nothing.
+            dirty: true,
+            passing: false,
+            pass_secrets: None,
+            problems: Arc::default(),
+            origins: HashMap::new(),
+        }
+    }
+
+    /// The Services, and just the slices of this one.
+    pub fn endpoints_of(&self, service: &Key) -> View {
+        let slices = self.slices.get(service).into_iter().flatten();
+        let slices = slices
+            .filter_map(|key| Some((key.clone(), self.snapshot.endpoint_slices.get(key)?.clone())))
+            .collect();
+        View {
+            services: Arc::clone(&self.snapshot.services),
+            slices: Arc::new(slices),
+            resolved: Arc::clone(&self.snapshot.resolved),
+        }
+    }
+
+    pub fn file_slice(&mut self, slice: &Key, before: Option<&Slice>, after: Option<&Slice>) {
+        if let Some(service) = before.and_then(|slice| slice.service.as_ref())
+            && let Some(slices) = self.slices.get_mut(service)
+        {
+            slices.remove(slice);
+            if slices.is_empty() {
+                self.slices.remove(service);
+            }
+        }
+        if let Some(service) = after.and_then(|slice| slice.service.clone()) {
+            self.slices.entry(service).or_default().insert(slice.clone());
+        }
+    }
+
+    pub fn take(&mut self, watch: WatchId, arrival: Arrival) -> Change {
+        let Arrival { kind, key, uid, version, content, object, origin, wants: _, slice: _ } =
+            arrival;
+        let id = (kind, key.clone());
+        let change = match self.rows.get_mut(&id) {
+            Some(row) => {
+                let change = match (row.content, content) {
+                    (old, new) if old.spec != new.spec => Change::Content,
+                    (old, new) if old.status != new.status => Change::Status,
+                    _ => Change::None,
+                };
+                row.version = version;
+                row.content = content;
+                if !row.holders.contains(&watch) {
+                    row.holders.push(watch);
+                }
+                change
+            }
+            None => {
+                let row = Row { version, content, holders: vec![watch], slice: None };
+                self.rows.insert(id.clone(), row);
+                Change::Content
+            }
+        };
+        let at = origin.as_ref().map(Origin::to_string);
+        if let Some(origin) = origin {
+            self.origins.insert(id.clone(), origin);
+        }
+        match object {
+            Ok(object) => {
+                object.insert(key, &mut self.snapshot);
+                if self.undecodable.remove(&id).is_some() {
+                    self.list_undecodable();
+                }
+            }
+            Err(error) => {
+                let undecodable = Undecodable {
+                    kind: kind.kind().to_owned(),
+                    key,
+                    uid,
+                    origin: at,
+                    message: error.to_string(),
+                };
+                self.undecodable.insert(id, undecodable);
+                self.list_undecodable();
+            }
+        }
+        change
+    }
+
+    pub fn let_go(
+        &mut self,
+        watch: WatchId,
+        kind: ObjectKind,
+        key: &Key,
+    ) -> (Change, Option<Slice>) {
+        let id = (kind, key.clone());
+        let Some(row) = self.rows.get_mut(&id) else { return (Change::None, None) };
+        row.holders.retain(|holder| *holder != watch);
+        if !row.holders.is_empty() {
+            return (Change::None, None);
+        }
+        let row = self.rows.remove(&id);
+        self.origins.remove(&id);
+        self.pending.forget(kind, key);
+        Object::remove(kind, key, &mut self.snapshot);
+        if self.undecodable.remove(&id).is_some() {
+            self.list_undecodable();
+        }
+        if kind == ObjectKind::Secret && self.snapshot.good_certificates.contains_key(key) {
+            Arc::make_mut(&mut self.snapshot.good_certificates).remove(key);
+        }
+        (Change::Content, row.and_then(|row| row.slice))
+    }
+
+    fn list_undecodable(&mut self) {
+        self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
+    }
+}
