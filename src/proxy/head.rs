@@ -204,7 +204,7 @@ mod tests {
             ("[::1]:443", "[::1]", Some(443)),
             ("192.0.2.1", "192.0.2.1", None),
         ] {
-            let head = http11("/", &[("host", field)]).unwrap();
+            let head = checked(Version::HTTP_11, "/", &[("host", field)]).unwrap();
             assert_eq!((&*head.host, head.port), (host, port));
             assert!(!head.headers.contains_key(HOST));
         }
