@@ -50,8 +50,18 @@ impl Reconciler {
         self.passes.subscribe()
     }
 
-    /// Runs for ever.
-    pub async fn run(mut self) {
+    /// Runs for ever. A defect outside of `translate` starts it again.
+    pub async fn run(self) {
+        let health = Arc::clone(&self.health);
+        let shared = Arc::new(tokio::sync::Mutex::new(self));
+        let again = || {
+            let shared = Arc::clone(&shared);
+            async move { shared.lock().await.follow().await }
+        };
+        health.keep_running("reconcile", again).await;
+    }
+
+    async fn follow(&mut self) {
         self.follow_listeners();
         loop {
             tokio::select! {
@@ -112,6 +122,11 @@ impl Reconciler {
             listening.iter().filter_map(|(p, bound)| Some((p, bound.as_ref().err()?)))
         {
             tracing::warn!(port, why, "a port cannot be listened on");
+        }
+        let bound: Vec<u16> =
+            listening.iter().filter(|(_, bound)| bound.is_ok()).map(|(port, _)| *port).collect();
+        if !listening.is_empty() {
+            tracing::info!(ports = ?bound, "listening");
         }
         let failed = listening.values().filter(|bound| bound.is_err()).count();
         self.health.listeners_failed.set(failed as u64);

@@ -13,6 +13,7 @@ use std::process::Command;
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("reason", &[], &[]),
     ("lifecycle", &[], &["tokio"]),
+    ("health", &[], &["tokio"]),
     ("policy", &["reason"], &["tokio"]),
     ("api", &["policy"], &["kube", "k8s_openapi"]),
     ("graph", &["policy", "reason"], &["rustls", "tokio"]),
@@ -24,7 +25,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "controller",
-        &["api", "graph", "translate", "lifecycle", "source"],
+        &["api", "graph", "translate", "lifecycle", "health", "source"],
         &["kube", "k8s_openapi", "tokio", "hyper"],
     ),
     (

@@ -1,6 +1,8 @@
 //! `/config`: a summary of the live graph for people. No secrets: neither keys and certificates
 //! nor what policies hold.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use crate::graph::{Action, Backend, Listener, Protocol, RouteGraph, Rule, Split};
@@ -23,7 +25,18 @@ fn listener(listener: &Listener) -> Value {
             Protocol::Http => "HTTP",
             Protocol::Https(_) => "HTTPS",
         },
+        "sections": sections(listener),
     })
+}
+
+/// The hosts under which each section has routes.
+fn sections(listener: &Listener) -> BTreeMap<&str, BTreeSet<String>> {
+    let mut sections = BTreeMap::new();
+    for section in listener.sections.values().flatten() {
+        let hosts = section.hosts.iter().map(|(host, _)| host);
+        sections.entry(&*section.name).or_insert_with(BTreeSet::new).extend(hosts);
+    }
+    sections
 }
 
 fn rule(graph: &RouteGraph, rule: &Rule) -> Value {
@@ -62,4 +75,45 @@ fn backend(backend: &Backend) -> Value {
 fn key(backend: &Backend) -> String {
     let key = &backend.key;
     format!("{}/{}:{}", key.namespace, key.service, key.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::graph::testing::{backend, rule};
+    use crate::graph::{BackendId, HostMap, PathTable, Section, Target};
+    use crate::reason::Reason;
+
+    #[test]
+    fn the_summary_leads_from_the_port_to_the_endpoints() {
+        let mut hosts = HostMap::default();
+        hosts.insert("*.example.com", PathTable::default());
+        let section = Arc::new(Section { name: "gateway/ns/gw/http".into(), hosts });
+        let mut sections = HostMap::default();
+        sections.insert("", vec![section]);
+        let listener =
+            Listener { port: 20000, public_port: 80, protocol: Protocol::Http, sections };
+        let to = |to| Target { weight: 1, to, transforms: Vec::new() };
+        let targets = vec![to(Ok(BackendId(0))), to(Err(Reason::BackendNotFound))];
+        let mut route = rule("route");
+        route.action = Action::Forward(Split { targets, total: 2 });
+        let graph = RouteGraph {
+            generation: 7,
+            listeners: [(20000, Arc::new(listener))].into(),
+            rules: vec![route],
+            backends: vec![backend("echo", 80, &[1])],
+            ..RouteGraph::default()
+        };
+        let shown = summary(&graph);
+        assert_eq!(shown["generation"], 7);
+        let sections = &shown["listeners"][0]["sections"];
+        assert_eq!(sections["gateway/ns/gw/http"], json!(["*.example.com"]));
+        assert_eq!(shown["rules"][0]["name"], "HTTPRoute/ns/route/0");
+        let forward = &shown["rules"][0]["action"]["forward"];
+        assert_eq!(forward[0]["backend"], "ns/echo:80");
+        assert_eq!(forward[1]["refuse"], "BackendNotFound");
+        assert_eq!(shown["backends"][0]["endpoints"], json!(["192.0.2.1:80"]));
+    }
 }

@@ -8,6 +8,7 @@
 mod config;
 mod metrics;
 mod peer;
+mod problems;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,6 +32,7 @@ use crate::controller::peers::Listening;
 use crate::graph::Shared;
 use crate::lifecycle::{Lifecycle, Phase};
 pub use metrics::ControlPlane;
+pub use problems::problems;
 
 /// Connections at once, and of one address: a noisy neighbour must not starve the kubelet.
 const MAX_CONNECTIONS: usize = 256;

@@ -25,16 +25,20 @@ pub const MANIFESTS: &[(&str, &str)] = &[
 ];
 
 /// What to try, once it is ready.
-pub const HINTS: &str = "\
+pub fn hints(http: u16, admin: u16) -> String {
+    HINTS.replace("HTTP", &http.to_string()).replace("ADMIN", &admin.to_string())
+}
+
+const HINTS: &str = "\
 The demo serves the manifests of manifests/quickstart. Try:
-  curl -i localhost:8080/                                  the echo backend, by HTTPRoute
-  curl -i localhost:8080/old/page                          a redirect
-  curl -i localhost:8080/headers                           headers changed both ways
-  curl -i -H 'Host: ingress.localhost' localhost:8080/     the same backend, by Ingress
-  curl -i localhost:8080/limited/users/42                  a Middleware's rewrite
-  for i in $(seq 20); do curl -s -o /dev/null -w '%{http_code}\\n' localhost:8080/limited/; done
+  curl -i localhost:HTTP/                                  the echo backend, by a route
+  curl -i localhost:HTTP/old/page                          a redirect
+  curl -i localhost:HTTP/headers                           headers changed both ways
+  curl -i -H 'Host: ingress.localhost' localhost:HTTP/     the same backend, by Ingress
+  curl -i localhost:HTTP/limited/users/42                  a Middleware's rewrite
+  for i in $(seq 20); do curl -s -o /dev/null -w '%{http_code}\\n' localhost:HTTP/limited/; done
                                                            a RateLimit: 200, then 429
-  curl localhost:9901/config                               what is live";
+  curl localhost:ADMIN/config                               what is live";
 
 /// The EndpointSlice that leads to the echo backend at `addr`, as JSON (which is YAML).
 pub fn endpoints(addr: SocketAddr) -> String {

@@ -6,7 +6,9 @@
 pub mod crds;
 pub mod demo;
 pub mod drain;
+
 mod parse;
+
 pub mod validate;
 
 use std::process::ExitCode;
@@ -15,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 /// A Kubernetes ingress and Gateway API controller with its proxy inside.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, max_term_width = 100)]
+#[command(name = "tidegate", version, about)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

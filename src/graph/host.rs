@@ -68,6 +68,13 @@ impl<T> HostMap<T> {
         self.exact.values().chain(self.wildcard.values()).chain(&self.any)
     }
 
+    /// Every pattern as it was given (`*` for every host) with its value, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &T)> {
+        let exact = self.exact.iter().map(|(name, value)| (name.to_string(), value));
+        let wildcard = self.wildcard.iter().map(|(suffix, value)| (format!("*{suffix}"), value));
+        exact.chain(wildcard).chain(self.any.iter().map(|value| ("*".to_owned(), value)))
+    }
+
     /// The same patterns with other values.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> HostMap<U> {
         HostMap {

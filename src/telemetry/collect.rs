@@ -73,7 +73,7 @@ fn totals(graph: &RouteGraph) -> BTreeMap<RouteLabels, RouteTotal> {
 }
 
 fn encode_total(mut metric: MetricEncoder<'_>, total: &HistogramTotal) -> std::fmt::Result {
-    let bounds = DURATION_BOUNDS.into_iter().chain([f64::MAX]);
+    let bounds = DURATION_BOUNDS.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(total.buckets).collect();
     let count = total.buckets.iter().sum();
     metric.encode_histogram::<NoLabelSet>(total.sum_seconds, count, &buckets, None)

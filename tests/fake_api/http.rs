@@ -225,12 +225,23 @@ fn replace(store: &mut Store, target: &Target, mut object: Value) -> Result<Valu
 
 fn patch(store: &mut Store, target: &Target, patch: &Value) -> Result<Value, Refusal> {
     let mut object = get(store, target)?;
+    if let Value::Array(operations) = patch {
+        operations.iter().for_each(|operation| set(&mut object, operation));
+        return replace(store, target, object);
+    }
     let version = object["metadata"]["resourceVersion"].clone();
     merge(&mut object, patch);
     if patch["metadata"]["resourceVersion"].is_null() {
         object["metadata"]["resourceVersion"] = version;
     }
     replace(store, target, object)
+}
+
+/// RFC 6902, as far as it sets a field.
+fn set(object: &mut Value, operation: &Value) {
+    assert!(operation["op"] == "add" || operation["op"] == "replace", "{operation}");
+    let (parent, field) = operation["path"].as_str().unwrap().rsplit_once('/').unwrap();
+    object.pointer_mut(parent).unwrap()[field] = operation["value"].clone();
 }
 
 /// RFC 7396.
