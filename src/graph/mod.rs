@@ -10,6 +10,7 @@ pub mod builder;
 pub mod find;
 pub mod host;
 pub mod matcher;
+pub mod normal;
 pub mod path;
 pub mod shared;
 pub mod stats;

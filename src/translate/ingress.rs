@@ -199,7 +199,7 @@ impl<'s> Pass<'s> {
         let matched = match (path.path_type.as_str(), absolute(value)) {
             (_, Err(message)) => Err(message),
             ("Exact", Ok(value)) => Ok(PathMatch::Exact(value.into())),
-            ("Prefix" | "ImplementationSpecific", Ok(value)) => Ok(prefix(value)),
+            ("Prefix" | "ImplementationSpecific", Ok(value)) => Ok(prefix(&value)),
             (other, Ok(_)) => Err(format!("pathType {other:?} is not supported; use Prefix")),
         };
         match matched {

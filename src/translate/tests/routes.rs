@@ -204,6 +204,17 @@ fn regular_expressions_match_the_whole_path() {
 }
 
 #[test]
+fn paths_are_compared_in_their_normal_form() {
+    let spec = "  rules:
+  - matches: [{path: {type: Exact, value: '/a%2db%2f'}}, {path: {value: '/%63/'}}]
+    backendRefs: [{name: app, port: 8080}]";
+    let graph = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)])).graph;
+    for path in ["/a-b%2F", "/c", "/c/d"] {
+        assert_eq!(outcome(&graph, 80, "h", path), "app*1", "{path}");
+    }
+}
+
+#[test]
 fn a_filter_that_is_not_known_is_never_skipped() {
     let spec = "  rules:
   - matches: [{path: {value: /auth}}]
