@@ -4,6 +4,8 @@ kind has no load balancer, so our double gives out addresses of a pool that the
 host routes to the node's container, exactly as on the local cluster.
 """
 
+import base64
+import json
 import shutil
 import sys
 
@@ -13,12 +15,14 @@ from e2e.driver.paths import CACHE, IMAGES, ROOT
 from e2e.driver.shell import CommandFailed, Log, output, run
 
 _NAME = "tidegate-e2e"
+_KEYS = CACHE / "kind"
 
 
 class KindCluster(RemoteCluster):
     name = "kind"
     pull_policy = "Never"
     kubeconfig = str(CACHE / "kind.kubeconfig")
+    flags = [f"--kubeconfig={kubeconfig}"]
 
     def image(self, log: Log) -> None:
         _require("docker")
@@ -30,9 +34,8 @@ class KindCluster(RemoteCluster):
         if _NAME not in output("kind", "get", "clusters").split():
             run(log, "kind", "create", "cluster", "--name", _NAME, "--wait", "120s",
                 "--kubeconfig", self.kubeconfig)
-        for archive in sorted(IMAGES.glob("*.tar")):
+        for archive in sorted(IMAGES.glob("*echo*.tar")):
             run(log, "kind", "load", "image-archive", "--name", _NAME, archive)
-        self.use()
         self._load_balancer()
 
     def load_images(self, log: Log) -> None:
@@ -53,13 +56,27 @@ class KindCluster(RemoteCluster):
                       f"{_NAME}-control-plane").strip()
         output("ip", "route", "replace", c.LOAD_BALANCER_RANGE, "via", node)
         stem = c.LOAD_BALANCER_RANGE.rpartition(".")[0]
+        processes.stop("loadbalancer")
         processes.start(
             *("loadbalancer", sys.executable, "-m", "e2e.cluster.loadbalancer"),
-            *("--server", self._url, "--first", f"{stem}.{c.LOAD_BALANCER_FIRST}"),
+            *("--server", self._unpack_keys(), "--kubeconfig-dir", _KEYS),
+            *("--first", f"{stem}.{c.LOAD_BALANCER_FIRST}"),
             *("--count", c.LOAD_BALANCER_LAST - c.LOAD_BALANCER_FIRST + 1),
             inside=False,
             env={"PYTHONPATH": str(ROOT)},
         )
+
+    def _unpack_keys(self) -> str:
+        """Puts the kubeconfig's keys into files; returns the API server's URL."""
+        config = json.loads(output("kubectl", *self.flags, "config", "view", "--raw",
+                                   "--output=json"))
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        _KEYS.mkdir(parents=True, exist_ok=True)
+        for name, text in (("ca.crt", cluster["certificate-authority-data"]),
+                           ("admin.crt", user["client-certificate-data"]),
+                           ("admin.key", user["client-key-data"])):
+            (_KEYS / name).write_bytes(base64.b64decode(text))
+        return cluster["server"]
 
 
 def _require(program: str) -> None:

@@ -28,6 +28,9 @@ class LocalCluster:
     pull_policy = "Never"
     kubeconfig = c.KUBECONFIG
 
+    def use(self) -> None:
+        """The tests' kubectl points here by default."""
+
     def image(self, log: Log) -> None:
         tidegate.build(log)
 

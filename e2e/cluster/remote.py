@@ -1,5 +1,6 @@
 """What clusters have in common that we reach by a kubeconfig: kubectl and its proxy."""
 
+import atexit
 import re
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ class RemoteCluster:
     name = "remote"
     may_break = False
     pull_policy = "IfNotPresent"
-    kubeconfig = ""
+    kubeconfig = ""  # for programs that read KUBECONFIG
+    flags: list[str] = []  # of kubectl, to find the cluster
 
     def __init__(self):
         self._proxy: subprocess.Popen | None = None
@@ -25,9 +27,8 @@ class RemoteCluster:
         """Points the tests' kubectl at this cluster."""
         if not shutil.which("kubectl"):
             raise CommandFailed("kubectl is not installed")
-        config = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
-        kube.use(["kubectl", *config])
-        self._start_proxy(config)
+        kube.use(["kubectl", *self.flags])
+        self._start_proxy()
 
     def api(self, timeout: float = 10) -> Api:
         return Api(self._url, timeout=timeout)
@@ -38,15 +39,16 @@ class RemoteCluster:
             self._proxy.wait()
             self._proxy = None
 
-    def _start_proxy(self, config: list[str]) -> None:
+    def _start_proxy(self) -> None:
         """`kubectl proxy` knows every way of authentication; we need none of them."""
         if self._proxy:
             return
         self._proxy = subprocess.Popen(
-            ["kubectl", *config, "proxy", "--port=0"], stdout=subprocess.PIPE, text=True
+            ["kubectl", *self.flags, "proxy", "--port=0"], stdout=subprocess.PIPE, text=True
         )
         line = self._proxy.stdout.readline()
         found = re.search(r"127\.0\.0\.1:\d+", line)
         if not found:
             raise CommandFailed(f"kubectl proxy did not start: {line}")
         self._url = f"http://{found.group()}"
+        atexit.register(self.stop_proxy)

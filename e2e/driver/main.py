@@ -69,6 +69,8 @@ def _one(context: Context, step: Step, tally: Tally, durations: list) -> bool:
     failure = None
     own = None
     try:
+        if step.on_cluster:
+            context.cluster.use()
         own = step.action(context)
     except (CommandFailed, AssertionError, OSError) as error:
         failure = str(error)
@@ -84,7 +86,8 @@ def _one(context: Context, step: Step, tally: Tally, durations: list) -> bool:
     took = time.monotonic() - began
     durations.append((step.name, took, own))
     if own.failed:
-        print(context.log.tail(), flush=True)
+        if failure:  # failed tests have been shown one by one
+            print(context.log.tail(), flush=True)
         print(f"FAILED: {step.name}: {failure or f'{own.failed} failed'}\n"
               f"  log: {context.log.path}", flush=True)
         return False

@@ -37,6 +37,7 @@ class Step:
     name: str
     about: str
     action: Callable[[Context], Tally | None]
+    on_cluster: bool = False  # it talks to the cluster
 
 
 def choose(options: argparse.Namespace) -> list[Step]:
@@ -61,14 +62,14 @@ def _before() -> list[Step]:
         Step("tools", "the cluster's programs, from Go modules", _tools),
         Step("image", "the Tidegate image", lambda context: context.cluster.image(context.log)),
         Step("cluster", "a real cluster comes up", lambda context: context.cluster.up(context.log)),
-        Step("deploy", "helm installs Tidegate", deploy.run),
+        Step("deploy", "helm installs Tidegate", deploy.run, True),
     ]
 
 
 def _tests() -> list[Step]:
     def step(module) -> Step:
         return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
-                    lambda context: Tally(*testing.run_module(context, module)))
+                    lambda context: Tally(*testing.run_module(context, module)), True)
 
     return [step(module) for module in testing.modules()]
 
@@ -76,7 +77,7 @@ def _tests() -> list[Step]:
 def _after() -> list[Step]:
     return [
         Step("conformance", "the official Gateway API suite",
-             lambda context: Tally(*conformance.run(context))),
+             lambda context: Tally(*conformance.run(context)), True),
         Step("down", "everything goes away again",
              lambda context: None if context.options.keep else context.cluster.down(context.log)),
     ]

@@ -28,7 +28,7 @@ def run_module(context, module: ModuleType) -> tuple[int, int]:
         context.log.say(f"left out: only the local cluster may be broken, "
                         f"this one is {context.cluster.name}")
         return 0, 0
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):
         wanted = not context.options.test or context.options.test in name
         if name.startswith("test_") and callable(function) and wanted:
             if _run_test(context, name, function):
@@ -46,7 +46,7 @@ def _run_test(context, name: str, function) -> bool:
             function(case)
         verdict = "ok"
     except Exception as error:  # a test may fail in any way; the next one still runs
-        verdict = f"FAILED: {error}"
+        verdict = f"FAILED: {str(error) or _last_line(error)}"
         context.log.write(traceback.format_exc())
     title = name.removeprefix("test_").replace("_", " ")
     context.log.say(f"{verdict if verdict == 'ok' else 'FAILED':6} {title} "
@@ -55,6 +55,12 @@ def _run_test(context, name: str, function) -> bool:
         context.log.say(f"       {verdict}")
         _describe(context, case)
     return verdict == "ok"
+
+
+def _last_line(error: Exception) -> str:
+    """The line that failed: what a bare `assert` has to say for itself."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {frame.line}"
 
 
 def _describe(context, case: Case) -> None:

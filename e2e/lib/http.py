@@ -68,15 +68,20 @@ def get(address: Address, host: str, path: str = "/", **options) -> Response:
 
 
 def get_when(address: Address, host: str, path: str = "/", status: int = 200,
-             timeout: float = 15, **options) -> Response:
-    """Repeats a GET until it is answered with this status: configuration takes a moment."""
+             timeout: float = 15, confirm: int = 10, **options) -> Response:
+    """Repeats a GET until it is answered with this status: configuration takes a moment.
+
+    Each pod learns of a change by itself, and each connection goes to any of them: only
+    when `confirm` answers in a row are right, all pods can be taken to have it.
+    """
 
     def answer():
-        try:
-            response = request(address, host, path, **options)
-        except (OSError, http.client.HTTPException) as error:
-            raise AssertionError(f"no answer: {error!r}") from error
-        assert response.status == status, f"status {response.status}: {response.body[:200]!r}"
+        for _ in range(confirm):
+            try:
+                response = request(address, host, path, **options)
+            except (OSError, http.client.HTTPException) as error:
+                raise AssertionError(f"no answer: {error!r}") from error
+            assert response.status == status, f"status {response.status}: {response.body[:200]!r}"
         return response
 
     return wait_for(answer, timeout, f"GET {host}{path} answers {status}")

@@ -1,5 +1,7 @@
 """Numbers that a run measured, as Markdown tables in the results folder."""
 
+import math
+
 from e2e.driver.paths import RESULTS
 
 _begun: set[str] = set()
@@ -24,4 +26,4 @@ def _line(cells: list) -> str:
 def quantile(values: list[float], q: float) -> float:
     """The value that a share `q` of the values does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]

@@ -64,7 +64,7 @@ def test_an_address_that_is_denied_gets_403(t):
 def test_a_rate_limit_lets_the_burst_through_and_then_answers_429(t):
     t.apply(_rate_limit("slow", average=1, burst=5))
     address = _served(t, "limit.example", _extension("RateLimit", "slow"))
-    http.get_when(address, "limit.example")
+    http.get_when(address, "limit.example", confirm=1)
     codes = [http.get(address, "limit.example").status for _ in range(30)]
     assert codes.count(200) <= 2 * 5, codes  # a bucket in each of the two pods
     assert 429 in codes and set(codes) == {200, 429}, codes
@@ -73,13 +73,13 @@ def test_a_rate_limit_lets_the_burst_through_and_then_answers_429(t):
 def test_a_rate_limit_keeps_its_state_over_a_change_of_another_route(t):
     t.apply(_rate_limit("slow", average=1, burst=3))
     address = _served(t, "state.example", _extension("RateLimit", "slow"))
-    http.get_when(address, "state.example")
-    while http.get(address, "state.example").status != 429:
-        pass  # at most the burst of both pods
+    http.get_when(address, "state.example", confirm=1)
+    for _ in range(40):
+        http.get(address, "state.example")  # both pods' buckets are empty now
     t.apply(route("other", "other.example"))
     http.get_when(address, "other.example")
     codes = [http.get(address, "state.example").status for _ in range(20)]
-    assert codes.count(200) <= 3, codes  # not more than one pod's rest
+    assert codes.count(200) <= 1, codes  # one may have been refilled meanwhile
 
 
 def test_a_policy_on_a_gateway_holds_for_its_routes(t):

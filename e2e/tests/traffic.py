@@ -183,7 +183,7 @@ def test_the_quickstart_works_as_it_is_written(t):
     address = t.gateway_address("demo")
     http.get_when(address, "any.example")
     assert http.get(address, "any.example", "/old/page").status == 301
-    limited = http.get_when(address, "any.example", "/limited/users/42").json()
+    limited = http.get_when(address, "any.example", "/limited/users/42", confirm=1).json()
     assert limited["path"] == "/users/42"
     assert limited["headers"]["X-Middleware"] == ["demo"]
     codes = [http.get(address, "any.example", "/limited/").status for _ in range(20)]
