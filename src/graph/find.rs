@@ -37,8 +37,8 @@ impl RouteGraph {
             .ok_or(Reason::NoRoute)
     }
 
-    fn found<'g>(&'g self, section: &'g Section, (rule, prefix): (RuleId, &'g str)) -> Found<'g> {
-        Found { rule: &self[rule], section, prefix }
+    fn found<'g>(&'g self, section: &'g Section, (id, prefix): (RuleId, &'g str)) -> Found<'g> {
+        Found { id, rule: &self[id], section, prefix }
     }
 }
 

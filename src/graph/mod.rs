@@ -203,6 +203,7 @@ pub struct Installed {
 /// A request's place in the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'g> {
+    pub id: RuleId,
     pub rule: &'g Rule,
     pub section: &'g Section,
     /// The prefix that matched, without a trailing slash: empty for `/`, for exact and for

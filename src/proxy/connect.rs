@@ -1,0 +1,180 @@
+//! New connections to endpoints: TCP, TLS, and the start of HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::request_body::RequestBody;
+use super::server::LocalExecutor;
+use crate::graph::{BackendProtocol, BackendTls};
+
+/// Bytes that are read of an answer before they are used, and decoded fields of an answer.
+const READ_BUFFER: usize = 64 * 1024;
+/// What a backend may send on a stream, and on a connection, before it is taken.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The requesting side of a new connection.
+#[derive(Debug)]
+pub enum Dialed {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Connects to `addr`. With `http1` TLS offers HTTP/1.1 only.
+pub async fn dial(
+    addr: SocketAddr,
+    protocol: &BackendProtocol,
+    http1: bool,
+) -> Result<Dialed, DialError> {
+    let tcp = TcpStream::connect(addr).await?;
+    tune(&tcp)?;
+    match protocol {
+        BackendProtocol::Http1 => start_http1(Transport::Plain(tcp)).await,
+        BackendProtocol::H2c => start_http2(Transport::Plain(tcp)).await,
+        BackendProtocol::Tls(tls) => {
+            let stream = TlsConnector::from(client_config(tls, http1))
+                .connect(tls.server_name.clone(), tcp)
+                .await?;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let io = Transport::Tls(Box::new(stream));
+            if is_http2 { start_http2(io).await } else { start_http1(io).await }
+        }
+    }
+}
+
+/// No waiting for more bytes to send; a dead peer is noticed within about a minute.
+pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    tcp.set_nodelay(true)?;
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}
+
+fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {
+    if !http1 {
+        return Arc::clone(&tls.config);
+    }
+    let mut config = ClientConfig::clone(&tls.config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+async fn start_http1(io: Transport) -> Result<Dialed, DialError> {
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await?;
+    spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to an endpoint ended");
+        }
+    });
+    Ok(Dialed::Http1(sender))
+}
+
+async fn start_http2(io: Transport) -> Result<Dialed, DialError> {
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_header_list_size(READ_BUFFER as u32)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(TokioIo::new(io))
+        .await?;
+    spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an endpoint ended");
+        }
+    });
+    Ok(Dialed::Http2(sender))
+}
+
+/// The bytes of a connection to an endpoint.
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! forward {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            Transport::Plain(stream) => {
+                let $io = Pin::new(stream);
+                $call
+            }
+            Transport::Tls(stream) => {
+                let $io = Pin::new(&mut **stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        forward!(self, io => io.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        forward!(self, io => io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        forward!(self, io => io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, io => io.poll_shutdown(cx))
+    }
+}

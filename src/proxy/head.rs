@@ -1,0 +1,271 @@
+//! The head checks: from what the HTTP engine parsed to a [`RequestHead`] that policies trust.
+//!
+//! The engine has dealt with syntax already (names, values, obs-fold, Content-Length that
+//! differ). It hides two things that a proxy would like to refuse: Transfer-Encoding together
+//! with Content-Length (the length is dropped, the chunked body is read, and the connection is
+//! closed after the answer) and a bare LF as the end of a line in a head (read as a line end).
+//! Both are harmless behind us, because a head is always written anew and never passed on.
+
+use http::header::{COOKIE, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use super::config::Limits;
+use super::{hop_by_hop, path};
+use crate::policy::{RequestHead, Scheme};
+use crate::reason::Reason;
+
+/// A request whose head was refused, with what the log can say of it.
+#[derive(Debug)]
+pub struct Refused {
+    pub reason: Reason,
+    /// Nothing more may be read from the connection: what follows may be another's request.
+    pub close: bool,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        let close = matches!(
+            reason,
+            Reason::BadRequest | Reason::InvalidHost | Reason::InvalidFraming | Reason::UriTooLong
+        );
+        Refused { reason, close }
+    }
+}
+
+/// Checks a head and takes it over. The fields lose what belongs to the connection, and Host.
+pub fn check(parts: Parts, scheme: Scheme, limits: &Limits) -> Result<RequestHead, Refused> {
+    let Parts { method, uri, version, mut headers, extensions, .. } = parts;
+    let is_tunnel = extensions.get::<hyper::ext::Protocol>().is_some();
+    if method == Method::CONNECT && !is_tunnel {
+        return Err(Refused { reason: Reason::MethodNotImplemented, close: true });
+    }
+    check_size(&headers, uri.path_and_query().map_or(0, |p| p.as_str().len()), limits)?;
+    check_framing(&headers, version)?;
+    let (host, port) = authority(uri.authority(), &headers, version)?;
+    let path = path::normalise(uri.path())?.into();
+    let query = uri.query().map(Into::into);
+    headers.remove(HOST);
+    hop_by_hop::strip(&mut headers);
+    hop_by_hop::strip_look_alikes(&mut headers);
+    join_cookies(&mut headers);
+    Ok(RequestHead { method, scheme, host, port, path, query, headers, upstream_host: None })
+}
+
+fn check_size(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<(), Reason> {
+    if target > limits.uri_bytes {
+        return Err(Reason::UriTooLong);
+    }
+    let bytes: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
+    if headers.len() > limits.header_fields || bytes > limits.header_bytes {
+        return Err(Reason::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// Exactly one `chunked`, and only in HTTP/1.1: anything else is read in different ways.
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Reason> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None)
+            if version == Version::HTTP_11 && one.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(())
+        }
+        _ => Err(Reason::InvalidFraming),
+    }
+}
+
+/// The one host of a request: Host, and the target's authority if it has one, which must agree
+/// (RFC 9112, 3.2; RFC 9113, 8.3.1). HTTP/1.0 may have none: it is empty then.
+fn authority(
+    target: Option<&Authority>,
+    headers: &HeaderMap,
+    version: Version,
+) -> Result<(Box<str>, Option<u16>), Reason> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let field = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Reason::InvalidHost);
+    }
+    let field = match field {
+        None => None,
+        Some(host) => Some(parse_authority(host.to_str().map_err(|_| Reason::InvalidHost)?)?),
+    };
+    let target = target.map(|a| parse_authority(a.as_str())).transpose()?;
+    match (target, field) {
+        (Some(target), Some(field)) if target == field => Ok(target),
+        (Some(_), Some(_)) => Err(Reason::InvalidHost),
+        // An absolute target does not make up for a missing Host in HTTP/1.1.
+        (Some(target), None) if version != Version::HTTP_11 => Ok(target),
+        (None, Some(field)) => Ok(field),
+        (None, None) if version == Version::HTTP_10 => Ok(("".into(), None)),
+        _ => Err(Reason::InvalidHost),
+    }
+}
+
+/// Host and port as they are written in Host: `name`, `name:port`, `[address]:port`.
+fn parse_authority(text: &str) -> Result<(Box<str>, Option<u16>), Reason> {
+    let end = match text.strip_prefix('[') {
+        Some(rest) => rest.find(']').ok_or(Reason::InvalidHost)? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(end);
+    let port = match rest.strip_prefix(':') {
+        Some(digits) => Some(parse_port(digits)?),
+        None if rest.is_empty() => None,
+        None => return Err(Reason::InvalidHost),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if !is_host(host) {
+        return Err(Reason::InvalidHost);
+    }
+    Ok((host.to_ascii_lowercase().into(), port))
+}
+
+fn parse_port(digits: &str) -> Result<u16, Reason> {
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let port = digits.parse().ok().filter(|port| all_digits && *port != 0);
+    port.ok_or(Reason::InvalidHost)
+}
+
+/// A host name of at most 253 bytes with letters, digits, `-` and `_`, or an address.
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        return inner.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let in_label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=253).contains(&host.len())
+        && host
+            .split('.')
+            .all(|label| (1..=63).contains(&label.len()) && label.bytes().all(in_label))
+}
+
+/// HTTP/2 may cut Cookie into crumbs; everyone else expects one field (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(version: Version, target: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().version(version).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn checked(
+        version: Version,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<RequestHead, Reason> {
+        let parts = parts(version, target, fields);
+        check(parts, Scheme::Http, &Limits::default()).map_err(|refused| refused.reason)
+    }
+
+    #[test]
+    fn there_is_exactly_one_valid_host() {
+        let http11 = |target, fields| checked(Version::HTTP_11, target, fields);
+        for fields in [
+            &[][..],
+            &[("host", "")],
+            &[("host", "a"), ("host", "a")],
+            &[("host", "a b")],
+            &[("host", "user@a")],
+            &[("host", "a:b")],
+            &[("host", "a:")],
+            &[("host", "a:0")],
+            &[("host", "a:65536")],
+            &[("host", "a:+1")],
+            &[("host", "a..b")],
+            &[("host", "[::1")],
+            &[("host", "[zz]")],
+            &[("host", "a,b")],
+            &[("host", "a/b")],
+        ] {
+            assert_eq!(http11("/", fields).err(), Some(Reason::InvalidHost), "{fields:?}");
+        }
+        for (field, host, port) in [
+            ("Example.COM.", "example.com", None),
+            ("a_b.example:8080", "a_b.example", Some(8080)),
+            ("[::1]:443", "[::1]", Some(443)),
+            ("192.0.2.1", "192.0.2.1", None),
+        ] {
+            let head = checked(Version::HTTP_11, "/", &[("host", field)]).unwrap();
+            assert_eq!((&*head.host, head.port), (host, port));
+            assert!(!head.headers.contains_key(HOST));
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_must_agree_with_host() {
+        let check = |version, fields| checked(version, "http://a.example/x", fields);
+        let host = |head: RequestHead| head.host.into_string();
+        assert_eq!(
+            check(Version::HTTP_11, &[("host", "A.example")]).map(host).unwrap(),
+            "a.example"
+        );
+        assert_eq!(
+            check(Version::HTTP_11, &[("host", "b.example")]).err(),
+            Some(Reason::InvalidHost)
+        );
+        assert_eq!(check(Version::HTTP_11, &[]).err(), Some(Reason::InvalidHost));
+        assert_eq!(check(Version::HTTP_2, &[]).map(host).unwrap(), "a.example");
+        assert_eq!(check(Version::HTTP_2, &[("host", "b")]).err(), Some(Reason::InvalidHost));
+    }
+
+    #[test]
+    fn only_http_1_0_may_come_without_host() {
+        assert_eq!(&*checked(Version::HTTP_10, "/", &[]).unwrap().host, "");
+        assert_eq!(checked(Version::HTTP_2, "/", &[]).err(), Some(Reason::InvalidHost));
+    }
+
+    #[test]
+    fn only_one_chunked_is_a_transfer_encoding() {
+        for (values, good) in [
+            (&["chunked"][..], true),
+            (&["Chunked"], true),
+            (&["gzip, chunked"], false),
+            (&["chunked", "chunked"], false),
+            (&[",chunked"], false),
+            (&["identity"], false),
+        ] {
+            let mut fields = vec![("host", "a")];
+            fields.extend(values.iter().map(|v| ("transfer-encoding", *v)));
+            let result = checked(Version::HTTP_11, "/", &fields).err();
+            assert_eq!(result, (!good).then_some(Reason::InvalidFraming), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_fields_bytes_or_a_too_long_target_are_refused() {
+        let many: Vec<_> = (0..100).map(|_| ("cookie", "a=b")).chain([("host", "a")]).collect();
+        assert_eq!(checked(Version::HTTP_2, "/", &many).err(), Some(Reason::HeadTooLarge));
+        let long = "x".repeat(32 * 1024);
+        let fields = [("host", "a"), ("x-long", &*long)];
+        assert_eq!(checked(Version::HTTP_11, "/", &fields).err(), Some(Reason::HeadTooLarge));
+        let target = format!("/{}", "x".repeat(16 * 1024));
+        let result = checked(Version::HTTP_11, &target, &[("host", "a")]);
+        assert_eq!(result.err(), Some(Reason::UriTooLong));
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let fields = [("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")];
+        let head = checked(Version::HTTP_2, "/", &fields).unwrap();
+        assert_eq!(head.headers[COOKIE], "a=1; b=2");
+    }
+}

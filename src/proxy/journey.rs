@@ -1,0 +1,158 @@
+//! What the metrics and the access log will say of one exchange.
+//!
+//! It travels with the exchange, from the head to the last byte of the answer, and reports
+//! when it is dropped: so nothing is counted twice, and what is cut short is counted too.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+
+use super::conn::Held;
+use super::server::Client;
+use super::worker::Graph;
+use crate::graph::{BackendId, RuleId};
+use crate::policy::RequestHead;
+use crate::reason::Reason;
+use crate::telemetry::Record;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The status that the log gives for a client that left before there was one.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Journey {
+    pub client: Rc<Client>,
+    pub graph: Graph,
+    pub start: Instant,
+    pub start_ms: u64,
+    pub protocol: Version,
+    pub method: Method,
+    pub host: Box<str>,
+    pub path: Box<str>,
+    pub request_id: HeaderValue,
+    pub client_ip: IpAddr,
+    pub fields: Fields,
+    pub consumer: Option<Box<str>>,
+    pub status: Option<StatusCode>,
+    pub reason: Option<Reason>,
+    pub section: Option<Arc<str>>,
+    pub rule: Option<RuleId>,
+    pub backend: Option<BackendId>,
+    pub endpoint: Option<SocketAddr>,
+    pub attempts: u32,
+    pub upstream: Option<Duration>,
+    pub received: u64,
+    pub sent: u64,
+    /// The connection has work as long as this lives.
+    _held: Held,
+}
+
+/// Fields of the request that the log repeats.
+#[derive(Debug, Default)]
+pub struct Fields {
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap) -> Self {
+        Fields {
+            user_agent: headers.get(USER_AGENT).cloned(),
+            referer: headers.get(REFERER).cloned(),
+            traceparent: headers.get(TRACEPARENT).cloned(),
+        }
+    }
+}
+
+impl Journey {
+    pub fn begin(
+        client: &Rc<Client>,
+        graph: &Graph,
+        method: Method,
+        protocol: Version,
+        start_ms: u64,
+    ) -> Box<Self> {
+        Box::new(Journey {
+            client: Rc::clone(client),
+            graph: Rc::clone(graph),
+            start: Instant::now(),
+            start_ms,
+            protocol,
+            method,
+            host: Box::default(),
+            path: Box::default(),
+            request_id: HeaderValue::from_static(""),
+            client_ip: client.peer.ip().to_canonical(),
+            fields: Fields::default(),
+            consumer: None,
+            status: None,
+            reason: None,
+            section: None,
+            rule: None,
+            backend: None,
+            endpoint: None,
+            attempts: 0,
+            upstream: None,
+            received: 0,
+            sent: 0,
+            _held: Held::new(&client.timeline),
+        })
+    }
+
+    /// Notes a head that was accepted, as the client sent it.
+    pub fn note(&mut self, head: &RequestHead) {
+        self.host = head.host.clone();
+        self.path = head.path.clone();
+        self.fields = Fields::of(&head.headers);
+    }
+}
+
+fn text(value: &Option<HeaderValue>) -> Option<&str> {
+    value.as_ref().and_then(|value| value.to_str().ok())
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        let client = &*self.client;
+        let reason = match self.status {
+            None => self.reason.or(Some(Reason::ClientGone)),
+            Some(_) => self.reason,
+        };
+        client.worker.telemetry.request_done(&Record {
+            start_ms: self.start_ms,
+            duration: self.start.elapsed(),
+            upstream: self.upstream,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            client_ip: self.client_ip,
+            peer: client.peer,
+            method: &self.method,
+            scheme: client.scheme(),
+            host: &self.host,
+            path: &self.path,
+            protocol: self.protocol,
+            status: self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
+            reason,
+            listener_port: client.public_port,
+            section: self.section.as_deref().unwrap_or_default(),
+            rule: self.rule.map(|id| &self.graph[id]),
+            backend: self.backend.map(|id| &self.graph[id].key),
+            endpoint: self.endpoint,
+            attempts: self.attempts,
+            bytes_received: self.received,
+            bytes_sent: self.sent,
+            user_agent: text(&self.fields.user_agent),
+            referer: text(&self.fields.referer),
+            traceparent: text(&self.fields.traceparent),
+            tls_version: client.tls.as_ref().and_then(|tls| tls.version),
+            sni: client.sni(),
+            consumer: self.consumer.as_deref(),
+        });
+    }
+}

@@ -1,0 +1,275 @@
+//! The body of a request on its way to a backend.
+//!
+//! It is read from the client only as fast as the backend takes it, and only once forwarding
+//! has begun; that is also what makes the engine answer `Expect: 100-continue`.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::hop_by_hop;
+use super::mirror::Copy;
+use crate::reason::Reason;
+
+/// What the exchange knows of its request's body while the backend's connection has it.
+#[derive(Debug)]
+pub struct Upload {
+    received: Cell<u64>,
+    ended: Cell<Option<Instant>>,
+    last: Cell<Instant>,
+    idle: Cell<Duration>,
+    failed: Cell<Option<Reason>>,
+}
+
+impl Upload {
+    /// `idle` is the longest silence of the client while the backend waits; zero: any.
+    pub fn new(idle: Duration) -> Rc<Self> {
+        Rc::new(Upload {
+            received: Cell::new(0),
+            ended: Cell::new(None),
+            last: Cell::new(Instant::now()),
+            idle: Cell::new(idle),
+            failed: Cell::new(None),
+        })
+    }
+
+    /// Bytes that the client sent, without framing.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// When the last byte went to the backend.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended.get()
+    }
+
+    /// When the client last sent something.
+    pub fn last(&self) -> Instant {
+        self.last.get()
+    }
+
+    /// Why the client's part of the exchange failed.
+    pub fn failed(&self) -> Option<Reason> {
+        self.failed.get()
+    }
+
+    /// The answer has begun: from now on the client may be silent as long as the backend may.
+    pub fn relax(&self, idle: Duration) {
+        self.idle.set(idle);
+    }
+
+    fn end(&self) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(Instant::now()));
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub enum RequestBody {
+    Empty,
+    /// A mirror's copy.
+    Full(Bytes),
+    Client(Box<FromClient>),
+}
+
+#[derive(Debug)]
+pub struct FromClient {
+    inner: Incoming,
+    upload: Rc<Upload>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    hold: Option<Hold>,
+    copy: Option<Copy>,
+}
+
+impl RequestBody {
+    /// The body that a client sends; `expects` when it waits for 100 (Continue).
+    pub fn of(
+        inner: Incoming,
+        upload: &Rc<Upload>,
+        copy: Option<Copy>,
+        hold: Option<Hold>,
+    ) -> Self {
+        if inner.is_end_stream() {
+            upload.end();
+            if let Some(copy) = copy {
+                copy.send();
+            }
+            return RequestBody::Empty;
+        }
+        let upload = Rc::clone(upload);
+        RequestBody::Client(Box::new(FromClient { inner, upload, sleep: None, hold, copy }))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        matches!(self, RequestBody::Empty)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFailed;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        let this = self.get_mut();
+        match this {
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Full(_) => {
+                let RequestBody::Full(bytes) = std::mem::replace(this, RequestBody::Empty) else {
+                    return Poll::Ready(None);
+                };
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            RequestBody::Client(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Full(bytes) => bytes.is_empty(),
+            RequestBody::Client(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            RequestBody::Client(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+impl FromClient {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        if let Some(hold) = &mut self.hold {
+            if hold.poll_open(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.hold = None;
+            self.upload.last.set(Instant::now());
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.took(frame)))),
+            Poll::Ready(Some(Err(error))) => {
+                let gone = error.is_incomplete_message() || error.is_canceled();
+                Poll::Ready(Some(Err(self.fail(match gone {
+                    true => Reason::ClientGone,
+                    false => Reason::BadRequest,
+                }))))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    fn took(&mut self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.upload.last.set(Instant::now());
+        if let Some(data) = frame.data_ref() {
+            self.upload.received.set(self.upload.received.get() + data.len() as u64);
+            if self.copy.as_mut().is_some_and(|copy| !copy.push(data)) {
+                self.copy = None;
+            }
+        }
+        if let Some(trailers) = frame.trailers_mut() {
+            hop_by_hop::strip_trailers(trailers);
+        }
+        // A body of known length is not polled again after its last byte.
+        if self.inner.is_end_stream() {
+            self.finish();
+        }
+        frame
+    }
+
+    fn finish(&mut self) {
+        self.upload.end();
+        if let Some(copy) = self.copy.take() {
+            copy.send();
+        }
+    }
+
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        let idle = self.upload.idle.get();
+        if idle.is_zero() {
+            return Poll::Pending;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(idle)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            let until = self.upload.last.get() + self.upload.idle.get();
+            if until <= Instant::now() {
+                return Poll::Ready(Some(Err(self.fail(Reason::ClientTimeout))));
+            }
+            sleep.as_mut().reset(until.into());
+        }
+        Poll::Pending
+    }
+
+    fn fail(&self, reason: Reason) -> BodyFailed {
+        self.upload.failed.set(Some(reason));
+        BodyFailed(reason)
+    }
+}
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body failed: {0}")]
+pub struct BodyFailed(pub Reason);
+
+/// Holds a body back until the backend says 100 (Continue), or for one second: backends that
+/// ignore `Expect` would wait for the body (RFC 9110, 10.1.1).
+#[derive(Debug)]
+pub struct Hold {
+    gate: Arc<Gate>,
+    patience: Pin<Box<Sleep>>,
+}
+
+/// The side of a [`Hold`] that the backend's connection opens.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Gate {
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Hold {
+    pub fn new() -> (Self, Arc<Gate>) {
+        let gate = Arc::new(Gate::default());
+        let patience = Box::pin(sleep(Duration::from_secs(1)));
+        (Hold { gate: Arc::clone(&gate), patience }, gate)
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.gate.waker.register(cx.waker());
+        if self.gate.open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
