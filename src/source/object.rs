@@ -177,9 +177,12 @@ macro_rules! objects {
         impl Object {
             /// Decodes the whole object as `kind`.
             pub fn decode(kind: ObjectKind, raw: Raw) -> Result<Self, Undecoded> {
-                Ok(match kind {
-                    $(ObjectKind::$kind => Object::$kind(Arc::new(decode::<$ty>(raw.value)?)),)*
-                })
+                let decoded = match kind {
+                    $(ObjectKind::$kind => {
+                        decode::<$ty>(raw.value).map(|object| Object::$kind(Arc::new(object)))
+                    })*
+                };
+                decoded.map_err(|error| if kind == ObjectKind::Secret { veil(error) } else { error })
             }
 
             /// Puts the object into the map of its kind.
@@ -219,10 +222,75 @@ objects! {
     RateLimit(RateLimit) in rate_limits,
 }
 
+/// Messages repeat values, and those of Secrets are nobody's business.
+fn veil(error: Undecoded) -> Undecoded {
+    let message = "is of the wrong type, or no base64 (values of Secrets are not shown)";
+    Undecoded { message: message.into(), ..error }
+}
+
 fn decode<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Undecoded> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let field = error.path().to_string();
         let field = if field == "." { String::new() } else { field };
         Undecoded { field, message: error.into_inner().to_string() }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn raw(object: Value) -> Raw {
+        Raw::new(object).unwrap()
+    }
+
+    #[test]
+    fn what_every_write_changes_is_no_content() {
+        let object = |version: &str, manager: &str| {
+            raw(json!({
+                "metadata": {
+                    "name": "a",
+                    "resourceVersion": version,
+                    "managedFields": [{"manager": manager}],
+                    "annotations": {LAST_APPLIED: manager},
+                },
+                "spec": {"a": 1},
+            }))
+        };
+        assert_eq!(object("1", "x").content(), object("2", "y").content());
+        assert!(!object("1", "x").value().to_string().contains("manager"));
+    }
+
+    #[test]
+    fn labels_annotations_and_fields_are_content_and_status_is_apart() {
+        let content = |object: Value| raw(object).content();
+        let plain = content(json!({"metadata": {"name": "a"}, "spec": {"a": [1, 2]}}));
+        let labelled =
+            json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"a": [1, 2]}});
+        assert_ne!(plain.spec, content(labelled).spec);
+        let other = json!({"metadata": {"name": "a"}, "spec": {"a": [1], "b": 2}});
+        assert_ne!(plain.spec, content(other).spec);
+        let status =
+            content(json!({"metadata": {"name": "a"}, "spec": {"a": [1, 2]}, "status": {"x": 1}}));
+        assert_eq!(plain.spec, status.spec);
+        assert_ne!(plain.status, status.status);
+    }
+
+    #[test]
+    fn the_error_of_a_secret_does_not_show_its_value() {
+        let object = json!({"metadata": {"name": "a"}, "data": "hunter2"});
+        let error = Object::decode(ObjectKind::Secret, raw(object.clone())).unwrap_err();
+        assert_eq!(error.field, "data");
+        assert!(!error.to_string().contains("hunter2"));
+        let error = Object::decode(ObjectKind::Service, raw(json!({"metadata": {}, "spec": "x"})));
+        assert!(error.unwrap_err().to_string().starts_with("spec: "));
+    }
+
+    #[test]
+    fn an_object_without_metadata_is_refused() {
+        assert!(Raw::new(json!({"spec": {}})).is_err());
+        assert!(Raw::new(json!({"metadata": {"labels": 5}})).is_err());
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub snapshot: Snapshot,
     pub rows: HashMap<(ObjectKind, Key), Row>,
     pub undecodable: BTreeMap<(ObjectKind, Key), Undecodable>,
+    /// The snapshot does not say so yet.
+    undecodable_changed: bool,
     pub pending: Pending,
     /// What has not come yet, and until when it is waited for (None: for ever).
     pub awaited: BTreeMap<Awaited, Option<Instant>>,
@@ -122,6 +124,7 @@ impl State {
             snapshot: Snapshot { settings, ..Snapshot::default() },
             rows: HashMap::new(),
             undecodable: BTreeMap::new(),
+            undecodable_changed: false,
             pending: Pending::default(),
             awaited: BTreeMap::new(),
             wants: BTreeMap::new(),
@@ -169,6 +172,7 @@ impl State {
         let Arrival { kind, key, uid, version, content, object, origin, wants: _, slice: _ } =
             arrival;
         let id = (kind, key.clone());
+        let mut same = false;
         let change = match self.rows.get_mut(&id) {
             Some(row) => {
                 let change = match (row.content, content) {
@@ -176,6 +180,7 @@ impl State {
                     (old, new) if old.status != new.status => Change::Status,
                     _ => Change::None,
                 };
+                same = change == Change::None && row.version == version;
                 row.version = version;
                 row.content = content;
                 if !row.holders.contains(&watch) {
@@ -194,11 +199,11 @@ impl State {
             self.origins.insert(id.clone(), origin);
         }
         match object {
+            // Listed again: the object that others may hold stays the one.
+            Ok(_) if same => {}
             Ok(object) => {
                 object.insert(key, &mut self.snapshot);
-                if self.undecodable.remove(&id).is_some() {
-                    self.list_undecodable();
-                }
+                self.undecodable_changed |= self.undecodable.remove(&id).is_some();
             }
             Err(error) => {
                 let undecodable = Undecodable {
@@ -209,7 +214,7 @@ impl State {
                     message: error.to_string(),
                 };
                 self.undecodable.insert(id, undecodable);
-                self.list_undecodable();
+                self.undecodable_changed = true;
             }
         }
         change
@@ -231,16 +236,18 @@ impl State {
         self.origins.remove(&id);
         self.pending.forget(kind, key);
         Object::remove(kind, key, &mut self.snapshot);
-        if self.undecodable.remove(&id).is_some() {
-            self.list_undecodable();
-        }
+        self.undecodable_changed |= self.undecodable.remove(&id).is_some();
         if kind == ObjectKind::Secret && self.snapshot.good_certificates.contains_key(key) {
             Arc::make_mut(&mut self.snapshot.good_certificates).remove(key);
         }
         (Change::Content, row.and_then(|row| row.slice))
     }
 
-    fn list_undecodable(&mut self) {
-        self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
+    /// The objects of this moment; the time is not set.
+    pub fn snapshot(&mut self) -> Snapshot {
+        if std::mem::take(&mut self.undecodable_changed) {
+            self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
+        }
+        self.snapshot.clone()
     }
 }

@@ -73,7 +73,7 @@ impl Handle {
         if std::mem::take(&mut state.passing) {
             state.pass_secrets = Some(Arc::clone(&state.snapshot.secrets));
         }
-        Snapshot { taken: Timestamp::now(), ..state.snapshot.clone() }
+        Snapshot { taken: Timestamp::now(), ..state.snapshot() }
     }
 
     /// Keeps the certificates of these Secrets, as the pass at work saw them, to be handed out
@@ -361,7 +361,10 @@ impl Handle {
             return;
         }
         let before = before.unwrap_or_default();
-        let until = Some(Instant::now() + FETCH);
+        // Who wants something new all the time must not hold up passes for ever: what is wanted
+        // while passes are held already gets no time of its own.
+        let held = state.awaited.values().flatten().min().copied();
+        let until = Some(held.unwrap_or_else(|| Instant::now() + FETCH));
         if state.fetching {
             for secret in &wants.secrets {
                 if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret)

@@ -44,11 +44,15 @@ struct Target {
     namespace: String,
     name: Option<String>,
     status: bool,
+    /// Of the server itself: items of its lists do not repeat their kind.
+    built_in: bool,
 }
 
 impl Target {
     /// `/api/v1/…` or `/apis/GROUP/VERSION/…`, with or without a namespace.
     fn parse(path: &str) -> Option<Self> {
+        let built_in =
+            !["gateway.networking.k8s.io", "tidegate.dev"].iter().any(|g| path.contains(g));
         let mut steps: Vec<&str> = path.trim_matches('/').split('/').collect();
         steps.drain(..if *steps.first()? == "api" { 2 } else { 3 }.min(steps.len()));
         let own = |step: &str| step.to_owned();
@@ -64,7 +68,8 @@ impl Target {
             [plural, name, sub] => (plural, Some(own(name)), Some(*sub)),
             _ => return None,
         };
-        Some(Target { plural: own(plural), namespace, name, status: sub == Some("status") })
+        let status = sub == Some("status");
+        Some(Target { plural: own(plural), namespace, name, status, built_in })
     }
 }
 
@@ -152,7 +157,12 @@ fn list(store: &Store, target: Target, query: &BTreeMap<String, String>) -> Valu
     let number = |name: &str| query.get(name).and_then(|v| v.parse::<usize>().ok());
     let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let skip = number("continue").unwrap_or(0);
-    let (items, more) = store.page(&scope(target, query), skip, limit);
+    let built_in = target.built_in;
+    let (mut items, more) = store.page(&scope(target, query), skip, limit);
+    for item in items.iter_mut().filter(|_| built_in).filter_map(Value::as_object_mut) {
+        item.remove("kind");
+        item.remove("apiVersion");
+    }
     let mut metadata = json!({"resourceVersion": store.version().to_string()});
     if more {
         metadata["continue"] = (skip + limit).to_string().into();
