@@ -30,6 +30,8 @@ pub struct Reconciler {
     passes: watch::Sender<Arc<Pass>>,
     /// What was logged, as long as it stands.
     told: BTreeSet<Note>,
+    /// What `listening` was when it was looked at last.
+    bound: Arc<BTreeMap<u16, Result<(), String>>>,
 }
 
 impl Reconciler {
@@ -41,8 +43,8 @@ impl Reconciler {
         health: Arc<Health>,
     ) -> Self {
         let passes = watch::Sender::default();
-        let told = BTreeSet::new();
-        Reconciler { source, shared, lifecycle, listening, health, passes, told }
+        let (told, bound) = (BTreeSet::new(), Arc::default());
+        Reconciler { source, shared, lifecycle, listening, health, passes, told, bound }
     }
 
     /// Where the controller takes its work from.
@@ -118,19 +120,17 @@ impl Reconciler {
     /// The data plane has bound or released ports.
     fn follow_listeners(&mut self) {
         let listening = Arc::clone(&self.listening.borrow_and_update());
-        for (port, why) in
-            listening.iter().filter_map(|(p, bound)| Some((p, bound.as_ref().err()?)))
-        {
-            tracing::warn!(port, why, "a port cannot be listened on");
-        }
-        let bound: Vec<u16> =
-            listening.iter().filter(|(_, bound)| bound.is_ok()).map(|(port, _)| *port).collect();
-        if !listening.is_empty() {
-            tracing::info!(ports = ?bound, "listening");
+        for (port, bound) in listening.iter() {
+            if let Err(why) = bound
+                && self.bound.get(port) != Some(bound)
+            {
+                tracing::warn!(port, why, "a port cannot be listened on");
+            }
         }
         let failed = listening.values().filter(|bound| bound.is_err()).count();
         self.health.listeners_failed.set(failed as u64);
         self.source.set_listening(BTreeMap::clone(&listening));
+        self.bound = listening;
         self.become_ready();
     }
 

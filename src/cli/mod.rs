@@ -6,9 +6,11 @@
 pub mod crds;
 pub mod demo;
 pub mod drain;
-
+mod logging;
 mod parse;
-
+pub mod run;
+mod serve;
+mod settings;
 pub mod validate;
 
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve: from the cluster of the kubeconfig or of the pod, from files, or the demo.
+    Run(Box<run::Args>),
     /// Make the process at the admin address leave, and wait until it stops taking new work.
     Drain(drain::Args),
     /// Check files and folders of Kubernetes YAML: one line a problem, exit code 1 if there is any.
@@ -37,6 +41,7 @@ impl Cli {
     /// Does what was asked. An error is for people: it is printed, and the exit code is 1.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Run(args) => run::run(&args),
             Command::Drain(args) => drain::run(&args),
             Command::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
             Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock()),
@@ -58,7 +63,7 @@ mod tests {
     #[test]
     fn every_flag_is_documented_and_an_environment_variable() {
         let cli = Cli::command();
-        for name in ["drain"] {
+        for name in ["run", "drain"] {
             let command = cli.find_subcommand(name).expect("a sub-command");
             for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
                 let long = arg.get_long().expect("a long name");
