@@ -28,7 +28,7 @@ def run_module(context, module: ModuleType) -> tuple[int, int]:
         context.log.say(f"left out: only the local cluster may be broken, "
                         f"this one is {context.cluster.name}")
         return 0, 0
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):
         wanted = not context.options.test or context.options.test in name
         if name.startswith("test_") and callable(function) and wanted:
             if _run_test(context, name, function):
