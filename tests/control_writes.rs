@@ -28,7 +28,7 @@ struct Replica {
     lifecycle: Lifecycle,
     health: Arc<Health>,
     task: JoinHandle<()>,
-    _source: Source,
+    source: Source,
 }
 
 fn replica(api: &FakeApi) -> Replica {
@@ -61,7 +61,7 @@ fn replica(api: &FakeApi) -> Replica {
         passes: passes.subscribe(),
     };
     let task = tokio::spawn(controller.run());
-    Replica { passes, lifecycle, health, task, _source: source }
+    Replica { passes, lifecycle, health, task, source }
 }
 
 fn route(api: &FakeApi) -> String {
@@ -119,6 +119,21 @@ async fn a_status_is_written_once_and_leaves_the_rest_alone() {
     let route = api.get("httproutes", "ns", "r").unwrap();
     assert_eq!(route["metadata"]["labels"]["team"], "a");
     assert_eq!(route["metadata"]["annotations"]["note"], "mine");
+}
+
+#[tokio::test]
+async fn the_event_of_our_own_write_causes_no_pass() {
+    let api = FakeApi::start().await;
+    let version = route(&api);
+    let replica = replica(&api);
+    let mut source = replica.source;
+    source.changed().await;
+    let pass = Pass { statuses: vec![status(&version, "good")], ..Pass::default() };
+    replica.passes.send_replace(Arc::new(pass));
+    let counts = source.handle().clone();
+    until("the echo was heard", || counts.stats().counts().echoes == 1).await;
+    let more = tokio::time::timeout(Duration::from_millis(300), source.changed());
+    assert!(more.await.is_err(), "a pass over what we wrote ourselves");
 }
 
 #[tokio::test]

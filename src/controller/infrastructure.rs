@@ -81,8 +81,8 @@ impl Work for Infrastructure {
         for write in &pass.infrastructure {
             match self.write(write).await {
                 Ok(()) => self.health.infrastructure_writes.add(1),
-                Err(Failure::Gone) if is_delete(write) => {}
-                Err(Failure::Conflict) => {}
+                // The object or its namespace changed or went away: a pass over that follows.
+                Err(Failure::Conflict | Failure::Gone) => {}
                 Err(failure) => {
                     complete = false;
                     self.health.infrastructure_write_errors.add(1);
@@ -98,13 +98,6 @@ impl Work for Infrastructure {
         }
         complete
     }
-}
-
-fn is_delete(write: &InfrastructureWrite) -> bool {
-    matches!(
-        write,
-        InfrastructureWrite::DeleteService(_) | InfrastructureWrite::DeleteEndpointSlice(_)
-    )
 }
 
 fn target(write: &InfrastructureWrite) -> (ObjectKind, Key) {

@@ -80,6 +80,8 @@ pub struct QueryMatch {
 /// All conditions but host and path; all must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
+    /// The host has so many labels: a wildcard of an Ingress stands for exactly one.
+    pub host_labels: Option<u8>,
     pub method: Option<Method>,
     pub headers: Vec<HeaderMatch>,
     pub query: Vec<QueryMatch>,
@@ -88,10 +90,15 @@ pub struct Matcher {
 impl Matcher {
     /// Whether a request fulfils every condition.
     pub fn holds(&self, head: &RequestHead) -> bool {
-        self.method.as_ref().is_none_or(|method| *method == head.method)
+        self.host_labels.is_none_or(|labels| labels_of(&head.host) == usize::from(labels))
+            && self.method.as_ref().is_none_or(|method| *method == head.method)
             && self.headers.iter().all(|header| header.holds(head))
             && self.query.iter().all(|query| query.holds(head.query.as_deref()))
     }
+}
+
+fn labels_of(host: &str) -> usize {
+    host.split('.').count()
 }
 
 impl HeaderMatch {

@@ -10,6 +10,7 @@ pub mod builder;
 pub mod find;
 pub mod host;
 pub mod matcher;
+pub mod normal;
 pub mod path;
 pub mod shared;
 pub mod stats;
@@ -150,7 +151,8 @@ impl RuleName {
 #[derive(Debug)]
 pub enum Action {
     Forward(Split),
-    /// Answer with the reason's status. For rules that cannot be resolved.
+    /// Answer with the reason's status, after the rule's gates and transforms: a rule whose
+    /// redirect answers needs no backend. A rule that cannot be resolved has none of both.
     Refuse(Reason),
 }
 

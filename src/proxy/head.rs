@@ -12,7 +12,8 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::config::Limits;
-use super::{hop_by_hop, path};
+use super::hop_by_hop;
+use crate::graph::normal::normalise;
 use crate::policy::{RequestHead, Scheme};
 use crate::reason::Reason;
 
@@ -44,7 +45,7 @@ pub fn check(parts: Parts, scheme: Scheme, limits: &Limits) -> Result<RequestHea
     check_size(&headers, uri.path_and_query().map_or(0, |p| p.as_str().len()), limits)?;
     check_framing(&headers, version)?;
     let (host, port) = authority(uri.authority(), &headers, version)?;
-    let path = path::normalise(uri.path())?.into();
+    let path = normalise(uri.path())?.into();
     let query = uri.query().map(Into::into);
     headers.remove(HOST);
     hop_by_hop::strip(&mut headers);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener (binds) -> accept -> server (TLS, HTTP, deadlines) -> handle
-//!     -> head, path, hop_by_hop, forwarded   what a request may look like
+//!     -> head, hop_by_hop, forwarded   what a request may look like
 //!     -> graph.find -> permit                gates and transforms
 //!     -> forward -> balance, pool, connect   to an endpoint
 //!     -> request_body, response_body         streaming, with back-pressure
@@ -27,7 +27,6 @@ mod journey;
 mod listener;
 mod mirror;
 mod outgoing;
-mod path;
 mod permit;
 mod pool;
 mod pressure;

@@ -92,6 +92,9 @@ impl<'s> Pass<'s> {
 
     fn service(&mut self, gateway: &GatewayState<'_>, key: &Key) {
         let there = self.snapshot.services.get(key);
+        if there.is_some_and(|service| service.metadata.deletion_timestamp.is_some()) {
+            return;
+        }
         if there.is_some_and(|service| !is_ours(&service.metadata)) {
             let message = format!(
                 "Service {key} is not Tidegate's and has the name that the Gateway's Service \
@@ -137,6 +140,10 @@ impl<'s> Pass<'s> {
                     Key::new(&*service.namespace, format!("{}-{port}-{family}", service.name));
                 let there = snapshot.endpoint_slices.get(&key).map(|slice| &**slice);
                 all.insert(key.clone());
+                if unknown {
+                    let endpoints = there.and_then(|slice| slice.endpoints.as_ref());
+                    ready += endpoints.map_or(0, Vec::len);
+                }
                 if unknown || (there.is_none() && peers.is_empty()) {
                     continue;
                 }

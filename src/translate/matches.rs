@@ -1,5 +1,6 @@
 //! HTTPRoute matches, compiled.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use http::{HeaderName, Method};
@@ -8,6 +9,7 @@ use regex::Regex;
 use super::status::Problem;
 use crate::api::gateway as api;
 use crate::api::gateway::{HttpRouteMatch, PathMatchType, ValueMatchType};
+use crate::graph::normal::normalise;
 use crate::graph::{HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 use crate::policy::rewrite;
 
@@ -68,7 +70,7 @@ fn path_match(path: &api::PathMatch) -> Result<PathMatch, String> {
     let value = path.value.as_deref().unwrap_or("/");
     match path.r#type.as_ref().unwrap_or(&PathMatchType::PathPrefix) {
         PathMatchType::Exact => Ok(PathMatch::Exact(absolute(value)?.into())),
-        PathMatchType::PathPrefix => Ok(prefix(absolute(value)?)),
+        PathMatchType::PathPrefix => Ok(prefix(&absolute(value)?)),
         PathMatchType::RegularExpression => whole(value).map(PathMatch::Regex),
         PathMatchType::Other(other) => Err(format!(
             "path match type {other:?} is not supported; use Exact, PathPrefix or \
@@ -82,11 +84,11 @@ pub(super) fn prefix(path: &str) -> PathMatch {
     PathMatch::Prefix(path.trim_end_matches('/').into())
 }
 
-/// `path`, if requests can have it: they are matched in normal form, without a query.
+/// `path` in the normal form that requests are matched in, without a query.
 ///
 /// # Errors
-/// A message for the user.
-pub(super) fn absolute(path: &str) -> Result<&str, String> {
+/// A message for the user: no request can have this path.
+pub(super) fn absolute(path: &str) -> Result<Cow<'_, str>, String> {
     let odd = |segment: &str| segment == "." || segment == "..";
     if !path.starts_with('/') {
         return Err(format!("{path:?} does not begin with a slash"));
@@ -97,7 +99,7 @@ pub(super) fn absolute(path: &str) -> Result<&str, String> {
              `.` and `..` segments"
         ));
     }
-    Ok(path)
+    normalise(path).map_err(|_| format!("{path:?} has no normal form; percent-encode it rightly"))
 }
 
 fn value_match(r#type: Option<&ValueMatchType>, value: &str) -> Result<ValueMatch, String> {

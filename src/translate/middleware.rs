@@ -104,6 +104,10 @@ impl<'s> Pass<'s> {
             }
             self.policies.by_name.insert((object.kind, object.key), place);
             for target in object.targets {
+                let group = if target.kind == "Ingress" { NETWORKING } else { GROUP };
+                if target.group != group {
+                    continue;
+                }
                 let section = target.section_name.as_deref();
                 let namespace = object.key.namespace.as_str();
                 let target = (target.kind.as_str(), namespace, target.name.as_str(), section);

@@ -4,6 +4,7 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod annotations;
 mod backends;
 mod binds;
 mod certificates;
@@ -14,6 +15,8 @@ mod gateway_class;
 mod hostname;
 mod http_route;
 mod infrastructure;
+mod ingress;
+mod ingress_status;
 mod listeners;
 mod matches;
 mod middleware;
@@ -29,6 +32,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::graph::RouteGraph;
+pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
 pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::endpoints_of;
 pub use snapshot::{Key, Objects, Peer, Ports, Settings, Snapshot, Undecodable};
@@ -162,8 +166,12 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.bind(&mut gateways);
     let by_key = gateway::by_key(&gateways);
     pass.http_routes(&mut gateways, &by_key);
+    pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }
+
+#[cfg(test)]
+mod tests;

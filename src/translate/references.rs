@@ -24,10 +24,12 @@ pub(super) struct To<'a> {
 /// Every grant of the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Grants<'s> {
-    /// By whom it is given (a namespace) and to whom; what may be referred to: group, kind, and
-    /// a name or all.
-    by: HashMap<(&'s str, From<'s>), Vec<(&'s str, &'s str, Option<&'s str>)>>,
+    /// By whom it is given (a namespace) and to whom; what may be referred to.
+    by: HashMap<(&'s str, From<'s>), Vec<Target<'s>>>,
 }
+
+/// Group and kind, and a name or all.
+type Target<'s> = (&'s str, &'s str, Option<&'s str>);
 
 impl<'s> Grants<'s> {
     pub fn new(snapshot: &'s Snapshot) -> Self {

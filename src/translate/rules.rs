@@ -63,6 +63,8 @@ pub(super) struct Draft<'s> {
     unresolved: Vec<Problem>,
     /// A filter or policy is missing: requests must not go on without it.
     closed: Option<Reason>,
+    /// Experimental fields without which requests go on.
+    ignored: Vec<Problem>,
 }
 
 impl Compiled<'_> {
@@ -102,8 +104,11 @@ impl Compiled<'_> {
     }
 
     pub fn problems(&self) -> Vec<Problem> {
-        let rules = self.rules.iter().flat_map(|r| r.unsupported.iter().chain(&r.unresolved));
-        self.refused.iter().chain(rules).cloned().collect()
+        let of = |rule: &'_ Draft<'_>| {
+            let all = rule.unsupported.iter().chain(&rule.unresolved).chain(&rule.ignored);
+            all.cloned().collect::<Vec<_>>()
+        };
+        self.refused.iter().cloned().chain(self.rules.iter().flat_map(of)).collect()
     }
 }
 
@@ -144,6 +149,7 @@ impl<'s> Pass<'s> {
             unsupported: None,
             unresolved: Vec::new(),
             closed: None,
+            ignored: ignored(&at, rule),
         };
         match matches::compile(&rule.matches) {
             Ok(matches) => draft.matches = matches,
@@ -356,6 +362,17 @@ impl Draft<'_> {
     fn refuse(&mut self, problem: Problem) {
         self.unsupported.get_or_insert(problem);
     }
+}
+
+/// Only told, because without these requests are served all the same.
+fn ignored(at: &str, rule: &HttpRouteRule) -> Vec<Problem> {
+    let fields = [("retry", &rule.retry), ("sessionPersistence", &rule.session_persistence)];
+    let set = fields.into_iter().filter(|(_, value)| value.is_some());
+    set.map(|(field, _)| {
+        let message = "experimental, and not supported; the rule is served without it";
+        Problem::new("UnsupportedValue", format!("{at}.{field}"), message)
+    })
+    .collect()
 }
 
 fn problem(field: String, error: &Unresolved) -> Problem {

@@ -1,0 +1,293 @@
+//! Objects in, graph, statuses and infrastructure out: one fact a test.
+
+mod gateways;
+mod infrastructure;
+mod ingresses;
+mod policies;
+mod routes;
+mod statuses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    InfrastructureWrite, Key, Note, ObjectKind, Objects, Peer, Ports, Settings, Snapshot,
+    Translation, translate,
+};
+use crate::graph::{Action, RouteGraph, Rule};
+use crate::policy::{RequestHead, Scheme};
+use crate::reason::Reason;
+
+/// A GatewayClass of ours, and a Gateway `gw` in `infra` that takes routes of all namespaces.
+const GATEWAY: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: tidegate, generation: 1}
+spec: {controllerName: tidegate.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: infra, generation: 3, uid: u-gw, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}
+"#;
+
+/// A Service `app` in `infra` with one endpoint.
+const SERVICE: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: app, namespace: infra}
+spec: {ports: [{name: http, port: 8080, targetPort: 3000}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: app-1, namespace: infra, labels: {kubernetes.io/service-name: app}}
+addressType: IPv4
+ports: [{name: http, port: 3000, protocol: TCP}]
+endpoints: [{addresses: [10.0.0.1]}]
+"#;
+
+/// A world of objects, as files give it.
+fn world(parts: &[&str]) -> Snapshot {
+    let mut snapshot = Snapshot {
+        taken: "2026-11-21T12:00:00Z".parse().unwrap(),
+        listening: Arc::new(BTreeMap::from([(80, Ok(())), (443, Ok(()))])),
+        ..Snapshot::default()
+    };
+    parts.iter().for_each(|part| add(&mut snapshot, part));
+    snapshot
+}
+
+/// The same in a cluster, where this pod listens on all container ports.
+fn cluster(parts: &[&str]) -> Snapshot {
+    let mut snapshot = world(parts);
+    let ports: BTreeSet<u16> = (20000..=20010).collect();
+    snapshot.listening = Arc::new(ports.iter().map(|port| (*port, Ok(()))).collect());
+    snapshot.settings = Arc::new(Settings {
+        cluster: true,
+        ports: Ports::Container { first: 20000, last: 20010 },
+        ingress_http_port: 8080,
+        ingress_https_port: 8443,
+        own_service: Some(Key::new("tidegate", "tidegate")),
+        ..Settings::default()
+    });
+    snapshot.peers = Arc::new(vec![Peer {
+        ip: IpAddr::from([10, 1, 0, 1]),
+        pod_name: Some("tidegate-0".into()),
+        node_name: Some("node-1".into()),
+        ready: true,
+        ports,
+    }]);
+    snapshot
+}
+
+fn add(snapshot: &mut Snapshot, yaml: &str) {
+    for document in yaml.split("\n---") {
+        let value: Value = serde_saphyr::from_str(document.trim_start_matches('-')).unwrap();
+        if !value.is_null() {
+            put(snapshot, value);
+        }
+    }
+}
+
+fn put(snapshot: &mut Snapshot, value: Value) {
+    let name = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let key = Key::new(name("namespace"), name("name"));
+    let kind = value["kind"].as_str().unwrap().to_owned();
+    match kind.as_str() {
+        "GatewayClass" => insert(&mut snapshot.gateway_classes, key, value),
+        "Gateway" => insert(&mut snapshot.gateways, key, value),
+        "HTTPRoute" => insert(&mut snapshot.http_routes, key, value),
+        "ReferenceGrant" => insert(&mut snapshot.reference_grants, key, value),
+        "IngressClass" => insert(&mut snapshot.ingress_classes, key, value),
+        "Ingress" => insert(&mut snapshot.ingresses, key, value),
+        "Service" => insert(&mut snapshot.services, key, value),
+        "EndpointSlice" => insert(&mut snapshot.endpoint_slices, key, value),
+        "Secret" => insert(&mut snapshot.secrets, key, value),
+        "Namespace" => insert(&mut snapshot.namespaces, key, value),
+        "Middleware" => insert(&mut snapshot.middlewares, key, value),
+        "RateLimit" => insert(&mut snapshot.rate_limits, key, value),
+        other => panic!("{other}"),
+    }
+}
+
+fn insert<T: DeserializeOwned + Clone>(objects: &mut Objects<T>, key: Key, value: Value) {
+    Arc::make_mut(objects).insert(key, Arc::new(serde_json::from_value(value).unwrap()));
+}
+
+/// A route in `infra` to the Gateway `gw`, with this in its spec.
+fn route(name: &str, spec: &str) -> String {
+    format!(
+        r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: infra, generation: 7}}
+spec:
+  parentRefs: [{{name: gw}}]
+{spec}"#
+    )
+}
+
+/// A rule that forwards everything to the Service `app`.
+const TO_APP: &str = "  rules: [{backendRefs: [{name: app, port: 8080}]}]";
+
+fn secret(name: &str, namespace: &str, hosts: &[&str]) -> Value {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(hosts).unwrap();
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem()},
+    })
+}
+
+fn head(host: &str, path: &str) -> RequestHead {
+    RequestHead {
+        method: Method::GET,
+        scheme: Scheme::Http,
+        host: host.into(),
+        port: None,
+        path: path.into(),
+        query: None,
+        headers: HeaderMap::new(),
+        upstream_host: None,
+    }
+}
+
+/// The rule that a request meets on a port.
+fn find<'g>(graph: &'g RouteGraph, port: u16, host: &str, path: &str) -> Result<&'g Rule, Reason> {
+    let listener = graph.listeners.get(&port).expect("the port is bound");
+    graph.find(listener, None, &head(host, path)).map(|found| found.rule)
+}
+
+/// Where a request goes: the names of its backends with their weights, or what is answered.
+fn outcome(graph: &RouteGraph, port: u16, host: &str, path: &str) -> String {
+    let rule = match find(graph, port, host, path) {
+        Ok(rule) => rule,
+        Err(reason) => return reason.to_string(),
+    };
+    match &rule.action {
+        Action::Refuse(reason) => reason.to_string(),
+        Action::Forward(split) => {
+            let target = |target: &crate::graph::Target| match target.to {
+                Ok(id) => format!("{}*{}", graph[id].key.service, target.weight),
+                Err(reason) => format!("{reason}*{}", target.weight),
+            };
+            split.targets.iter().map(target).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// The kinds of a rule's policies: gates, then transforms.
+fn policies(graph: &RouteGraph, rule: &Rule) -> Vec<&'static str> {
+    let all = rule.gates.iter().chain(&rule.transforms);
+    all.map(|id| graph[*id].policy.kind().as_str()).collect()
+}
+
+/// The status that stands after the translation: what it writes.
+fn written<'t>(translation: &'t Translation, kind: ObjectKind, name: &str) -> Option<&'t Value> {
+    let of =
+        |write: &&super::StatusWrite| write.object.kind == kind && write.object.key.name == name;
+    translation.statuses.iter().find(of).map(|write| &write.status)
+}
+
+/// `Status/Reason` of a condition in a list.
+fn condition(conditions: &Value, r#type: &str) -> String {
+    let list = conditions.as_array().expect("a list of conditions");
+    match list.iter().find(|c| c["type"] == r#type) {
+        None => "-".into(),
+        Some(c) => format!("{}/{}", c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()),
+    }
+}
+
+/// A condition of a route's only parent.
+fn of_route(translation: &Translation, name: &str, r#type: &str) -> String {
+    let status = written(translation, ObjectKind::HttpRoute, name).expect("a status is written");
+    assert_eq!(status["parents"].as_array().unwrap().len(), 1);
+    condition(&status["parents"][0]["conditions"], r#type)
+}
+
+/// A condition of a Gateway.
+fn of_gateway(translation: &Translation, name: &str, r#type: &str) -> String {
+    let status = written(translation, ObjectKind::Gateway, name).expect("a status is written");
+    condition(&status["conditions"], r#type)
+}
+
+/// A condition of a listener of the Gateway `gw`.
+fn of_listener(translation: &Translation, listener: &str, r#type: &str) -> String {
+    condition(&listener_status(translation, listener)["conditions"], r#type)
+}
+
+fn listener_status<'t>(translation: &'t Translation, listener: &str) -> &'t Value {
+    let status = written(translation, ObjectKind::Gateway, "gw").expect("a status is written");
+    let list = status["listeners"].as_array().unwrap();
+    list.iter().find(|l| l["name"] == listener).expect("the listener is in the status")
+}
+
+/// Does what the controller does: statuses and infrastructure into the world.
+fn apply(snapshot: &mut Snapshot, translation: &Translation) {
+    for write in &translation.statuses {
+        let (kind, key) = (write.object.kind, &write.object.key);
+        let mut object = match kind {
+            ObjectKind::GatewayClass => serde_json::to_value(&snapshot.gateway_classes[key]),
+            ObjectKind::Gateway => serde_json::to_value(&snapshot.gateways[key]),
+            ObjectKind::HttpRoute => serde_json::to_value(&snapshot.http_routes[key]),
+            ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
+            ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),
+            ObjectKind::RateLimit => serde_json::to_value(&snapshot.rate_limits[key]),
+            other => panic!("{other:?} has no status of ours"),
+        }
+        .unwrap();
+        object["status"] = write.status.clone();
+        put(snapshot, object);
+    }
+    for write in &translation.infrastructure {
+        match write {
+            InfrastructureWrite::Service(service) => {
+                put(snapshot, serde_json::to_value(service).unwrap());
+            }
+            InfrastructureWrite::EndpointSlice(slice) => {
+                put(snapshot, serde_json::to_value(slice).unwrap());
+            }
+            InfrastructureWrite::DeleteService(key) => {
+                Arc::make_mut(&mut snapshot.services).remove(key);
+            }
+            InfrastructureWrite::DeleteEndpointSlice(key) => {
+                Arc::make_mut(&mut snapshot.endpoint_slices).remove(key);
+            }
+        }
+    }
+}
+
+/// The notes about an object, each as `Reason field`.
+fn notes(translation: &Translation, name: &str) -> Vec<String> {
+    let of = translation.notes.iter().filter(|note: &&Note| note.key.name == name);
+    of.map(|note| format!("{} {}", note.reason, note.field)).collect()
+}
+
+#[test]
+#[ignore = "measures; run with --release"]
+fn measure_ten_thousand_routes() {
+    let mut snapshot = world(&[GATEWAY, SERVICE]);
+    for i in 0..10_000 {
+        let spec = format!(
+            "  hostnames: [h{i}.example]\n  rules:\n  - matches: [{{path: {{value: /a}}}}]\n    backendRefs: [{{name: app, port: 8080}}]\n  - backendRefs: [{{name: app, port: 8080}}]"
+        );
+        add(&mut snapshot, &route(&format!("r{i}"), &spec));
+    }
+    let first = translate(&snapshot);
+    apply(&mut snapshot, &first);
+    let began = std::time::Instant::now();
+    let translation = translate(&snapshot);
+    eprintln!("{:?}", began.elapsed());
+    assert_eq!(translation.statuses, []);
+}

@@ -1,0 +1,358 @@
+//! HTTPRoutes: attachment, matches, backends and filters.
+
+use super::*;
+
+#[test]
+fn a_route_forwards_to_the_ready_endpoints_of_its_service() {
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", TO_APP)]));
+    let graph = &translation.graph;
+    assert_eq!(outcome(graph, 80, "any.example", "/"), "app*1");
+    let addresses = graph.backends[0].endpoints.addrs();
+    assert_eq!(addresses, ["10.0.0.1:3000".parse().unwrap()]);
+    assert_eq!(of_route(&translation, "r", "Accepted"), "True/Accepted");
+    assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "True/ResolvedRefs");
+    assert_eq!(listener_status(&translation, "http")["attachedRoutes"], 1);
+}
+
+#[test]
+fn the_observed_generation_is_the_routes() {
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", TO_APP)]));
+    let status = written(&translation, ObjectKind::HttpRoute, "r").unwrap();
+    for condition in status["parents"][0]["conditions"].as_array().unwrap() {
+        assert_eq!(condition["observedGeneration"], 7);
+    }
+}
+
+#[test]
+fn weights_are_kept_and_an_unresolved_backend_keeps_its_share() {
+    let spec = "  rules:
+  - backendRefs:
+    - {name: app, port: 8080, weight: 9}
+    - {name: gone, port: 8080, weight: 1}
+    - {name: app, port: 8080, weight: 0}";
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
+    assert_eq!(outcome(&translation.graph, 80, "a", "/"), "app*9 BackendNotFound*1");
+    assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "False/BackendNotFound");
+    assert_eq!(of_route(&translation, "r", "Accepted"), "True/Accepted");
+}
+
+#[test]
+fn without_a_backend_or_with_zero_weights_a_rule_answers_500() {
+    let spec = "  rules:
+  - matches: [{path: {value: /none}}]
+  - matches: [{path: {value: /zero}}]
+    backendRefs: [{name: app, port: 8080, weight: 0}]";
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
+    for path in ["/none", "/zero"] {
+        assert_eq!(outcome(&translation.graph, 80, "a", path), "NoBackend");
+    }
+    assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "True/ResolvedRefs");
+}
+
+#[test]
+fn references_that_cannot_be_followed_say_why() {
+    for (backend, reason) in [
+        ("{group: x.example.com, kind: Thing, name: app, port: 8080}", "InvalidKind"),
+        ("{name: app, namespace: other, port: 8080}", "RefNotPermitted"),
+        ("{name: app, port: 9999}", "BackendNotFound"),
+        ("{name: app}", "BackendNotFound"),
+        ("{name: odd, port: 80}", "UnsupportedProtocol"),
+    ] {
+        let odd = "
+kind: Service
+metadata: {name: odd, namespace: infra}
+spec: {ports: [{port: 80, appProtocol: example.com/odd}]}";
+        let spec = format!("  rules: [{{backendRefs: [{backend}]}}]");
+        let translation = translate(&world(&[GATEWAY, SERVICE, odd, &route("r", &spec)]));
+        assert_eq!(of_route(&translation, "r", "ResolvedRefs"), format!("False/{reason}"));
+        assert_eq!(outcome(&translation.graph, 80, "a", "/"), format!("{reason}*1"));
+    }
+}
+
+#[test]
+fn a_grant_lets_exactly_its_references_through() {
+    let grant = |from: &str, to: &str| {
+        format!(
+            "
+kind: ReferenceGrant
+metadata: {{name: g, namespace: other}}
+spec: {{from: [{from}], to: [{to}]}}"
+        )
+    };
+    let from = "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}";
+    let service = "
+kind: Service
+metadata: {name: app, namespace: other}
+spec: {ports: [{port: 80}]}";
+    let spec = "  rules: [{backendRefs: [{name: app, namespace: other, port: 80}]}]";
+    for (from, to, allowed) in [
+        (from, r#"{group: "", kind: Service, name: app}"#, true),
+        (from, r#"{group: "", kind: Service}"#, true),
+        (from, r#"{group: "", kind: Service, name: else}"#, false),
+        (from, r#"{group: "", kind: Secret, name: app}"#, false),
+        (from, "{group: x, kind: Service}", false),
+        ("{group: x, kind: HTTPRoute, namespace: infra}", r#"{group: "", kind: Service}"#, false),
+        (&from.replace("HTTPRoute", "Gateway"), r#"{group: "", kind: Service}"#, false),
+        (&from.replace("infra", "else"), r#"{group: "", kind: Service}"#, false),
+    ] {
+        let grant = grant(from, to);
+        let translation = translate(&world(&[GATEWAY, service, &grant, &route("r", spec)]));
+        let expected = if allowed { "True/ResolvedRefs" } else { "False/RefNotPermitted" };
+        assert_eq!(of_route(&translation, "r", "ResolvedRefs"), expected, "{from} {to}");
+    }
+}
+
+#[test]
+fn a_route_that_no_listener_takes_is_told_the_reason() {
+    let same = GATEWAY.replace("from: All", "from: Same");
+    let parent = |parent: &str| {
+        format!(
+            "
+kind: HTTPRoute
+metadata: {{name: r, namespace: other, generation: 1}}
+spec: {{parentRefs: [{parent}], hostnames: [b.example], rules: [{{}}]}}"
+        )
+    };
+    let hosted = GATEWAY.replace("port: 80,", "port: 80, hostname: a.example,");
+    for (gateway, reference, reason) in [
+        (&*same, "{name: gw, namespace: infra}", "NotAllowedByListeners"),
+        (GATEWAY, "{name: gw, namespace: infra, sectionName: none}", "NoMatchingParent"),
+        (GATEWAY, "{name: gw, namespace: infra, port: 81}", "NoMatchingParent"),
+        (&*hosted, "{name: gw, namespace: infra}", "NoMatchingListenerHostname"),
+    ] {
+        let translation = translate(&world(&[gateway, &parent(reference)]));
+        assert_eq!(of_route(&translation, "r", "Accepted"), format!("False/{reason}"));
+        assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "True/ResolvedRefs");
+        assert_eq!(listener_status(&translation, "http")["attachedRoutes"], 0);
+        assert_eq!(outcome(&translation.graph, 80, "b.example", "/"), "NoRoute");
+    }
+}
+
+#[test]
+fn namespaces_are_selected_by_their_labels() {
+    let gateway = GATEWAY.replace(
+        "from: All",
+        "from: Selector, selector: {matchLabels: {team: blue}, \
+         matchExpressions: [{key: stage, operator: NotIn, values: [dev]}]}",
+    );
+    let other = route("r", TO_APP).replace("[{name: gw}]", "[{name: gw, namespace: infra}]");
+    let other = other.replace("name: r, namespace: infra", "name: r, namespace: other");
+    for (labels, expected) in [
+        ("{team: blue}", "True/Accepted"),
+        ("{team: blue, stage: dev}", "False/NotAllowedByListeners"),
+        ("{team: red}", "False/NotAllowedByListeners"),
+    ] {
+        let namespace = format!("kind: Namespace\nmetadata: {{name: other, labels: {labels}}}");
+        let translation = translate(&world(&[&gateway, &namespace, &other]));
+        assert_eq!(of_route(&translation, "r", "Accepted"), expected, "{labels}");
+    }
+}
+
+#[test]
+fn of_two_routes_the_more_specific_host_name_wins_inside_an_exact_listener() {
+    let gateway = GATEWAY.replace("port: 80,", "port: 80, hostname: a.example.com,");
+    let older = route(
+        "wide",
+        "  hostnames: ['*.example.com']\n  rules: [{matches: [{path: {value: /path/long}}], backendRefs: [{name: app, port: 8080}]}]",
+    );
+    let newer = route(
+        "narrow",
+        "  hostnames: [a.example.com]\n  rules: [{matches: [{path: {value: /path}}], backendRefs: [{name: gone, port: 1}]}]",
+    );
+    let graph = translate(&world(&[&gateway, SERVICE, &older, &newer])).graph;
+    assert_eq!(outcome(&graph, 80, "a.example.com", "/path/long"), "BackendNotFound*1");
+    assert_eq!(outcome(&graph, 80, "b.example.com", "/path/long"), "NoRoute");
+}
+
+#[test]
+fn an_invalid_match_drops_its_rule_and_no_other() {
+    for bad in [
+        "{path: {type: RegularExpression, value: '('}}",
+        "{path: {type: RegularExpression, value: 'a)|(b'}}",
+        "{path: {type: Fancy, value: /}}",
+        "{path: {value: 'a'}}",
+        "{headers: [{type: Fancy, name: a, value: b}]}",
+        "{method: 'G T'}",
+    ] {
+        let spec = format!(
+            "  rules:
+  - matches: [{bad}]
+  - backendRefs: [{{name: app, port: 8080}}]"
+        );
+        let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", &spec)]));
+        assert_eq!(outcome(&translation.graph, 80, "a", "/x"), "app*1", "{bad}");
+        assert_eq!(of_route(&translation, "r", "Accepted"), "True/Accepted", "{bad}");
+        let partial = of_route(&translation, "r", "PartiallyInvalid");
+        assert_eq!(partial, "True/UnsupportedValue", "{bad}");
+        let only = spec.lines().take(2).collect::<Vec<_>>().join("\n");
+        let translation = translate(&world(&[GATEWAY, &route("r", &only)]));
+        assert_eq!(of_route(&translation, "r", "Accepted"), "False/UnsupportedValue", "{bad}");
+        assert_eq!(of_route(&translation, "r", "PartiallyInvalid"), "-", "{bad}");
+        assert_eq!(listener_status(&translation, "http")["attachedRoutes"], 0);
+    }
+}
+
+#[test]
+fn regular_expressions_match_the_whole_path() {
+    let spec = "  rules:
+  - matches: [{path: {type: RegularExpression, value: '/a|/b'}}]
+    backendRefs: [{name: app, port: 8080}]";
+    let graph = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)])).graph;
+    assert_eq!(outcome(&graph, 80, "h", "/b"), "app*1");
+    assert_eq!(outcome(&graph, 80, "h", "/bc"), "NoRoute");
+    assert_eq!(outcome(&graph, 80, "h", "/c/b"), "NoRoute");
+}
+
+#[test]
+fn paths_are_compared_in_their_normal_form() {
+    let spec = "  rules:
+  - matches: [{path: {type: Exact, value: '/a%2db%2f'}}, {path: {value: '/%63/'}}]
+    backendRefs: [{name: app, port: 8080}]";
+    let graph = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)])).graph;
+    for path in ["/a-b%2F", "/c", "/c/d"] {
+        assert_eq!(outcome(&graph, 80, "h", path), "app*1", "{path}");
+    }
+}
+
+#[test]
+fn a_filter_that_is_not_known_is_never_skipped() {
+    let spec = "  rules:
+  - matches: [{path: {value: /auth}}]
+    filters: [{type: ExternalAuth, externalAuth: {}}]
+    backendRefs: [{name: app, port: 8080}]
+  - backendRefs: [{name: app, port: 8080}]";
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
+    assert_eq!(outcome(&translation.graph, 80, "h", "/auth"), "UnsupportedValue");
+    assert_eq!(outcome(&translation.graph, 80, "h", "/"), "app*1");
+    assert_eq!(of_route(&translation, "r", "PartiallyInvalid"), "True/UnsupportedValue");
+}
+
+#[test]
+fn redirect_and_rewrite_exclude_each_other() {
+    let spec = "  rules:
+  - filters:
+    - {type: RequestRedirect, requestRedirect: {hostname: a.example}}
+    - {type: URLRewrite, urlRewrite: {hostname: b.example}}";
+    let translation = translate(&world(&[GATEWAY, &route("r", spec)]));
+    assert_eq!(of_route(&translation, "r", "Accepted"), "False/IncompatibleFilters");
+}
+
+#[test]
+fn filters_become_policies_in_their_order_and_mirrors_shares() {
+    let spec = "  rules:
+  - filters:
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: a, value: b}]}}
+    - {type: RequestHeaderModifier, requestHeaderModifier: {remove: [c]}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: app, port: 8080}, percent: 5}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: gone, port: 8080}}}
+    backendRefs:
+    - name: app
+      port: 8080
+      filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: d, value: e}]}}]
+    timeouts: {request: 2s, backendRequest: 500ms}";
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    assert_eq!(policies(&translation.graph, rule), ["response_headers", "request_headers"]);
+    assert_eq!(rule.mirrors.len(), 1, "one that is not there is not mirrored to");
+    assert_eq!((rule.mirrors[0].numerator, rule.mirrors[0].denominator), (5, 100));
+    let Action::Forward(split) = &rule.action else { panic!("{:?}", rule.action) };
+    assert_eq!(split.targets[0].transforms.len(), 1);
+    assert_eq!(rule.timeouts.request, Some(std::time::Duration::from_secs(2)));
+    assert_eq!(rule.timeouts.backend_request, Some(std::time::Duration::from_millis(500)));
+    assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "False/BackendNotFound");
+}
+
+#[test]
+fn a_redirect_needs_no_backend_and_its_rule_keeps_the_redirect() {
+    let spec = "  rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]}]";
+    let graph = translate(&world(&[GATEWAY, &route("r", spec)])).graph;
+    let rule = find(&graph, 80, "h", "/").unwrap();
+    assert_eq!(policies(&graph, rule), ["redirect"]);
+}
+
+#[test]
+fn the_service_says_how_it_is_spoken_to() {
+    use crate::graph::BackendProtocol;
+    let service = "
+kind: Service
+metadata: {name: app, namespace: infra, annotations: {tidegate.dev/backend-tls-verify: 'false'}}
+spec: {ports: [{port: 1, appProtocol: kubernetes.io/h2c}, {port: 2, appProtocol: https}, {port: 3, appProtocol: kubernetes.io/ws}]}";
+    let spec = "  rules: [{backendRefs: [{name: app, port: 1}, {name: app, port: 2}, {name: app, port: 3}]}]";
+    let graph = translate(&world(&[GATEWAY, service, &route("r", spec)])).graph;
+    let protocols: Vec<_> = graph.backends.iter().map(|b| b.key.protocol).collect();
+    assert_eq!(protocols, ["h2c", "tls", "http1"]);
+    assert!(matches!(graph.backends[1].protocol, BackendProtocol::Tls(_)));
+}
+
+#[test]
+fn external_names_are_backends_only_where_that_is_allowed() {
+    let service = "
+kind: Service
+metadata: {name: out, namespace: infra}
+spec: {type: ExternalName, externalName: example.org}";
+    let spec = "  rules: [{backendRefs: [{name: out, port: 443}]}]";
+    let mut snapshot = world(&[GATEWAY, service, &route("r", spec)]);
+    let translation = translate(&snapshot);
+    assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "False/UnsupportedValue");
+    snapshot.settings = Arc::new(Settings { external_names: true, ..Settings::default() });
+    let ip = IpAddr::from([192, 0, 2, 7]);
+    snapshot.resolved = Arc::new(BTreeMap::from([("example.org".to_owned(), vec![ip])]));
+    let graph = translate(&snapshot).graph;
+    assert_eq!(graph.backends[0].endpoints.addrs(), ["192.0.2.7:443".parse().unwrap()]);
+}
+
+#[test]
+fn ready_endpoints_come_first_and_serving_ones_are_the_last_resort() {
+    let slices = |first: &str, second: &str| {
+        format!(
+            "
+kind: EndpointSlice
+metadata: {{name: app-2, namespace: infra, labels: {{kubernetes.io/service-name: app}}}}
+addressType: IPv6
+ports: [{{name: http, port: 3000}}, {{name: other, port: 1}}]
+endpoints: [{{addresses: ['fd00::1'], conditions: {first}}}, {{addresses: ['fd00::2'], conditions: {second}}}]"
+        )
+    };
+    let service = SERVICE.split("\n---").next().unwrap();
+    let ready = "{ready: true}";
+    let leaving = "{ready: false, serving: true, terminating: true}";
+    let dead = "{ready: false, serving: false, terminating: true}";
+    for (first, second, expected) in [
+        (ready, leaving, &["[fd00::1]:3000"][..]),
+        (leaving, dead, &["[fd00::1]:3000"]),
+        (dead, dead, &[]),
+        ("{}", ready, &["[fd00::1]:3000", "[fd00::2]:3000"]),
+    ] {
+        let snapshot = world(&[GATEWAY, service, &slices(first, second), &route("r", TO_APP)]);
+        let graph = translate(&snapshot).graph;
+        let addresses = graph.backends[0].endpoints.addrs();
+        let expected: Vec<std::net::SocketAddr> =
+            expected.iter().map(|a| a.parse().unwrap()).collect();
+        assert_eq!(addresses, expected, "{first} {second}");
+        let again = crate::translate::endpoints_of(
+            &graph.backends[0].key,
+            &snapshot.services,
+            &snapshot.endpoint_slices,
+            &snapshot.resolved,
+        );
+        assert_eq!(again, addresses, "the fast path gives the same");
+    }
+}
+
+#[test]
+fn the_older_route_wins_a_tie_and_then_the_name() {
+    let aged = |name: &str, time: &str, to: &str| {
+        route(name, &format!("  rules: [{{backendRefs: [{{name: {to}, port: 1}}]}}]"))
+            .replace("generation: 7", &format!("creationTimestamp: '{time}'"))
+    };
+    let services = ["a", "b"].map(|name| {
+        format!("kind: Service\nmetadata: {{name: {name}, namespace: infra}}\nspec: {{ports: [{{port: 1}}]}}")
+    });
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    for (first, second, expected) in [(new, old, "b*1"), (old, new, "a*1"), (old, old, "a*1")] {
+        let parts = [aged("a", first, "a"), aged("b", second, "b")];
+        let graph =
+            translate(&world(&[GATEWAY, &services[0], &services[1], &parts[0], &parts[1]])).graph;
+        assert_eq!(outcome(&graph, 80, "h", "/"), expected);
+    }
+}
