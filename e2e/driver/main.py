@@ -3,7 +3,6 @@
 import argparse
 import fcntl
 import signal
-import sys
 import time
 import traceback
 from contextlib import contextmanager
@@ -118,7 +117,8 @@ def _lock():
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"another run is under way (it holds {file.name})")
+            print(f"waiting for another run to end (it holds {file.name})", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

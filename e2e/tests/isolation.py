@@ -148,7 +148,9 @@ def test_an_invalid_regex_leaves_the_routes_next_to_it_alone(t):
 
         def told():
             parents = t.get("httproute", "regex").get("status", {}).get("parents", [])
-            return any(x["status"] == "False" for one in parents for x in one["conditions"])
+            found = [x for one in parents for x in one["conditions"]]
+            partly = kube.condition(found, "PartiallyInvalid").get("status") == "True"
+            return partly or any(x["status"] == "False" for x in found)
 
         wait_for(told, 15, "the route says that something is wrong")
         _still_follows_changes(t, address)
