@@ -379,3 +379,10 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
     }
     Protocol::Https(Arc::new(ListenerTls::new(map, None)))
 }
+
+impl Raw {
+    /// How many bytes after the last head were read already; they are thrown away.
+    pub fn rest_of_head(&mut self) -> usize {
+        std::mem::take(&mut self.read).len()
+    }
+}
