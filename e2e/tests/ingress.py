@@ -74,6 +74,9 @@ def test_the_default_backend_gets_what_no_rule_takes(t):
     t.apply(with_default)
     assert http.get_when(address, host, "/known").service == "echo"
     assert http.get_when(address, f"nobody.{host}", "/").service == "fallback"
+    # It takes every host: the tests after this one must not meet it.
+    t.delete("ingress", "default")
+    http.get_when(address, f"nobody.{host}", status=404)
 
 
 def test_the_status_names_the_address_of_the_service(t):
