@@ -272,9 +272,12 @@ impl Timer {
             return Poll::Ready(Event::Ended(result));
         }
         let deadline = client.timeline.deadline(&client.worker.config.limits);
-        if deadline.is_some_and(|deadline| deadline < self.due) {
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.due) {
             let now = clock::ms();
-            self.set(Duration::from_millis(deadline.unwrap_or(now).saturating_sub(now)));
+            if deadline <= now {
+                return Poll::Ready(Event::Due);
+            }
+            self.set(Duration::from_millis(deadline - now));
         }
         self.sleep.as_mut().poll(cx).map(|()| Event::Due)
     }
