@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::certificates::names;
 use super::gateway_class::Classes;
 use super::hostname;
 use super::infrastructure::service_name;
@@ -108,14 +107,14 @@ impl<'s> Pass<'s> {
     fn show(&mut self, port: u16, listener: &ListenerState<'_>) {
         if let [_, _, ..] = listener.certificates.as_slice() {
             for certificate in &listener.certificates {
-                let names = names(certificate).into_iter();
+                let names = certificate.names.iter();
                 for name in names.filter(|name| within(name, &listener.hostname)) {
-                    self.binds.certify(port, &name, certificate);
+                    self.binds.certify(port, name, &certificate.key);
                 }
             }
         }
         if let Some(first) = listener.certificates.first() {
-            self.binds.certify(port, &listener.hostname, first);
+            self.binds.certify(port, &listener.hostname, &first.key);
         }
     }
 

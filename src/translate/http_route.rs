@@ -19,6 +19,10 @@ const OWNED: [&str; 3] = ["Accepted", "ResolvedRefs", "PartiallyInvalid"];
 /// Most entries of `HTTPRoute.status.parents`, of all controllers together.
 const MAX_PARENTS: usize = 32;
 
+/// Most regular expressions of one host on one listener, of all routes together: each is tried
+/// for each request, whoever it is meant for.
+const MAX_EXPRESSIONS: usize = 256;
+
 /// A route with what holds for all of its parents.
 struct Route<'s> {
     key: &'s Key,
@@ -35,7 +39,10 @@ struct Route<'s> {
 impl<'s> Pass<'s> {
     pub fn http_routes(&mut self, gateways: &mut [GatewayState<'s>], by_key: &ByKey<'s>) {
         let snapshot = self.snapshot;
-        for (key, object) in snapshot.http_routes.iter() {
+        let mut routes: Vec<_> = snapshot.http_routes.iter().collect();
+        // Of what is bounded the older have their share first.
+        routes.sort_by_key(|(key, object)| (created(&object.metadata), *key));
+        for (key, object) in routes {
             let mut ours: Vec<(&'s ParentReference, usize)> = Vec::new();
             for parent in &object.spec.parent_refs {
                 let place = parent_of(parent, key).and_then(|gateway| by_key.get(&gateway));
@@ -150,6 +157,9 @@ impl<'s> Pass<'s> {
             );
             return no("NoMatchingListenerHostname", message);
         }
+        if let Some(problem) = self.crowded(route, gateway, place, &matching) {
+            return Err(problem);
+        }
         let refused = route.compiled.refused();
         let mut accepted = false;
         for i in matching {
@@ -171,6 +181,33 @@ impl<'s> Pass<'s> {
             }
             (None, None, true) => Ok(()),
         }
+    }
+
+    /// Why the route's regular expressions find no room under one of these listeners.
+    fn crowded(
+        &self,
+        route: &Route<'_>,
+        gateway: &GatewayState<'_>,
+        place: usize,
+        matching: &[usize],
+    ) -> Option<Problem> {
+        let more = route.compiled.expressions;
+        for i in matching.iter().filter(|i| more > 0 && !route.attached.contains(&(place, **i))) {
+            let Some(section) = gateway.listeners[*i].section else { continue };
+            for name in &route.hostnames {
+                let there = self.expressions.get(&(section, name.clone())).copied().unwrap_or(0);
+                if there + more > MAX_EXPRESSIONS {
+                    let host = if name.is_empty() { "*" } else { name };
+                    let message = format!(
+                        "older HTTPRoutes have {there} regular expressions for host {host:?} of \
+                         Gateway {}, at most {MAX_EXPRESSIONS} are served; use Exact or PathPrefix",
+                        gateway.key
+                    );
+                    return Some(Problem::new("UnsupportedValue", "spec.rules", message));
+                }
+            }
+        }
+        None
     }
 
     /// Puts the route's matches under one listener.
@@ -198,6 +235,10 @@ impl<'s> Pass<'s> {
         // only hosts of the listener, and of two routes the more specific name must win.
         let meets = |name: &&String| hostname::intersect(name, &listener.hostname);
         for name in route.hostnames.iter().filter(meets) {
+            if route.compiled.expressions > 0 {
+                let there = self.expressions.entry((section, name.clone())).or_default();
+                *there += route.compiled.expressions;
+            }
             for (draft, rule) in route.compiled.rules.iter().zip(&route.made[&context]) {
                 let Some(rule) = rule else { continue };
                 for (i, (path, matcher)) in draft.matches.iter().enumerate() {

@@ -31,6 +31,9 @@ use crate::reason::Reason;
 /// The kind of a rule's route, as log lines and metrics name it.
 const KIND: &str = "HTTPRoute";
 
+/// Most regular expressions in the matches of one route: each is tried for each request.
+const MAX_EXPRESSIONS: usize = 64;
+
 /// Of how many requests how many: numerator and denominator.
 type Share = (u32, u32);
 
@@ -41,6 +44,8 @@ type Weighted = (u32, Result<BackendId, Reason>, Vec<PolicyId>);
 #[derive(Debug, Default)]
 pub(super) struct Compiled<'s> {
     pub rules: Vec<Draft<'s>>,
+    /// Regular expressions in the matches of the rules that can be served.
+    pub expressions: usize,
     /// Problems for which the route as a whole is not accepted.
     pub refused: Vec<Problem>,
 }
@@ -130,13 +135,23 @@ impl<'s> Pass<'s> {
     pub fn rules(&mut self, key: &'s Key, route: &'s HttpRoute) -> Compiled<'s> {
         let mut compiled = Compiled::default();
         for (index, rule) in route.spec.rules.iter().enumerate() {
-            let draft = self.draft(key, index, rule);
+            let more = matches::expressions(&rule.matches);
+            let fits = more == 0 || compiled.expressions + more <= MAX_EXPRESSIONS;
+            compiled.expressions += if fits { more } else { 0 };
+            let draft = self.draft(key, index, rule, fits);
             compiled.rules.push(draft);
         }
         compiled
     }
 
-    fn draft(&mut self, key: &'s Key, index: usize, rule: &'s HttpRouteRule) -> Draft<'s> {
+    /// `fits`: the route has room for the regular expressions of this rule.
+    fn draft(
+        &mut self,
+        key: &'s Key,
+        index: usize,
+        rule: &'s HttpRouteRule,
+        fits: bool,
+    ) -> Draft<'s> {
         let at = format!("spec.rules[{index}]");
         let mut draft = Draft {
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -151,7 +166,7 @@ impl<'s> Pass<'s> {
             closed: None,
             ignored: ignored(&at, rule),
         };
-        match matches::compile(&rule.matches) {
+        match self.matches(rule, fits) {
             Ok(matches) => draft.matches = matches,
             Err(mut problem) => {
                 problem.field = format!("{at}.{}", problem.field);
@@ -173,6 +188,21 @@ impl<'s> Pass<'s> {
             self.target(key, &format!("{at}.backendRefs[{i}]"), backend, &mut draft);
         }
         draft
+    }
+
+    fn matches(
+        &mut self,
+        rule: &HttpRouteRule,
+        fits: bool,
+    ) -> Result<Vec<matches::Compiled>, Problem> {
+        if !fits {
+            let message = format!(
+                "more than {MAX_EXPRESSIONS} regular expressions in one HTTPRoute; use Exact or \
+                 PathPrefix, or join expressions by `|`"
+            );
+            return Err(Problem::new("UnsupportedValue", "matches", message));
+        }
+        matches::compile(&rule.matches, &mut self.memo)
     }
 
     /// The policies of a list of filters; mirrors and problems go into the draft.

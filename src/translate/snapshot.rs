@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
+use super::Memo;
 use crate::api::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub listening: Arc<BTreeMap<u16, Result<(), String>>>,
     /// The Tidegate pods that answer, this one included, as the leader last saw them.
     pub peers: Arc<Vec<Peer>>,
+    /// What passes leave to each other, so that they need not do the same again.
+    pub memo: Arc<Memo>,
 }
 
 /// An object that is there and cannot be read.

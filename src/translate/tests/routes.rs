@@ -392,6 +392,47 @@ spec: {type: ExternalName, externalName: example.org}";
     assert_eq!(graph.backends[0].endpoints.addrs(), ["192.0.2.7:443".parse().unwrap()]);
 }
 
+/// A rule with this many regular expressions.
+fn expressions(name: &str, count: usize) -> String {
+    let one = |i| format!("{{path: {{type: RegularExpression, value: '/{name}{i}'}}}}");
+    let all: Vec<String> = (0..count).map(one).collect();
+    format!("  - {{matches: [{}], backendRefs: [{{name: app, port: 8080}}]}}\n", all.join(", "))
+}
+
+#[test]
+fn a_route_has_a_bounded_number_of_regular_expressions() {
+    let plain = "  - {backendRefs: [{name: app, port: 8080}]}";
+    let spec = format!("  rules:\n{}{}{plain}", expressions("a", 64), expressions("b", 1));
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", &spec)]));
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/a63"), "app*1");
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/b0"), "app*1", "by the last rule");
+    assert_eq!(of_route(&translation, "r", "Accepted"), "True/Accepted");
+    assert_eq!(of_route(&translation, "r", "PartiallyInvalid"), "True/UnsupportedValue");
+    assert_eq!(notes(&translation, "r"), ["UnsupportedValue spec.rules[1].matches"]);
+}
+
+#[test]
+fn a_host_has_a_bounded_number_of_regular_expressions_and_the_older_have_them() {
+    let mut snapshot = world(&[GATEWAY, SERVICE]);
+    for i in 0..5 {
+        // The first in name is the youngest.
+        let spec =
+            format!("  hostnames: [h.example]\n  rules:\n{}", expressions(&format!("r{i}-"), 64));
+        let aged = format!("namespace: infra, creationTimestamp: '2026-01-0{}T00:00:00Z'", 9 - i);
+        let route = route(&format!("r{i}"), &spec).replace("namespace: infra", &aged);
+        add(&mut snapshot, &route);
+    }
+    let elsewhere = format!("  hostnames: [other.example]\n  rules:\n{}", expressions("o", 64));
+    add(&mut snapshot, &route("other", &elsewhere));
+    let translation = translate(&snapshot);
+    assert_eq!(of_route(&translation, "r0", "Accepted"), "False/UnsupportedValue");
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/r0-0"), "NoRoute");
+    for name in ["r1", "r2", "r3", "r4", "other"] {
+        assert_eq!(of_route(&translation, name, "Accepted"), "True/Accepted", "{name}");
+    }
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/r4-63"), "app*1");
+}
+
 #[test]
 fn the_older_route_wins_a_tie_and_then_the_name() {
     let aged = |name: &str, time: &str, to: &str| {
