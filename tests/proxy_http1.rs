@@ -262,3 +262,22 @@ fn trailers_pass_both_ways_without_framing_fields() {
     assert!(!response.contains("content-length: 0"), "{response}");
     assert!(response.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{response}");
 }
+
+#[test]
+fn beyond_the_most_connections_clients_wait_until_there_is_room() {
+    let backend = RawBackend::echo();
+    let proxy = Proxy::start_with(Graph::http(free_port()).all_to(&[backend.addr]), |config| {
+        config.workers = 1;
+        config.limits.connections = 2;
+    });
+    let mut held: Vec<Raw> = (0..2).map(|_| proxy.connect()).collect();
+    for client in &mut held {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(status(&client.message()), 200);
+    }
+    let mut waiting = proxy.connect();
+    waiting.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!waiting.closes_within(Duration::from_millis(200)));
+    held.pop();
+    assert_eq!(status(&waiting.message()), 200);
+}

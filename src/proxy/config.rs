@@ -94,6 +94,9 @@ pub struct Http2Limits {
     pub early_resets: usize,
     /// Streams that we had to reset for a client's errors; more end the connection.
     pub error_resets: usize,
+    /// Streams that the client reset before they had an answer, if these are more than half of
+    /// all; more end the connection.
+    pub rapid_resets: u64,
     /// Silence after which a client is asked for a sign of life, and how long it may take.
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
@@ -138,6 +141,7 @@ impl Default for Http2Limits {
             send_buffer: 64 * 1024,
             early_resets: 20,
             error_resets: 100,
+            rapid_resets: 200,
             ping_interval: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(20),
         }

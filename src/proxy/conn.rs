@@ -31,6 +31,8 @@ pub struct Timeline {
     stalled_since: AtomicU64,
     in_flight: AtomicU64,
     served: AtomicU64,
+    /// Requests that the client gave up before they had an answer.
+    given_up: AtomicU64,
 }
 
 /// What a connection's timer has to do.
@@ -55,6 +57,7 @@ impl Timeline {
             stalled_since: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             served: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
         })
     }
 
@@ -78,6 +81,17 @@ impl Timeline {
         }
     }
 
+    /// The client did not wait for the answer.
+    pub fn give_up_request(&self) {
+        self.given_up.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the client makes work only to give it up (CVE-2023-44487).
+    fn is_abusive(&self, limits: &Limits) -> bool {
+        let given_up = self.given_up.load(Relaxed);
+        given_up >= limits.http2.rapid_resets && given_up > self.served.load(Relaxed) / 2
+    }
+
     pub fn is_idle(&self) -> bool {
         self.in_flight.load(Relaxed) == 0
     }
@@ -90,6 +104,9 @@ impl Timeline {
 
     /// The moment of the next deadline, if one is known already.
     pub fn deadline(&self, limits: &Limits) -> Option<u64> {
+        if self.is_abusive(limits) {
+            return Some(0);
+        }
         let stalled = match self.stalled_since.load(Relaxed) {
             0 => None,
             since => Some(since + millis(limits.write_stall)),
@@ -108,7 +125,8 @@ impl Timeline {
         let is_http2 = self.is_http2.load(Relaxed);
         let deadline = self.deadline(limits);
         if deadline.is_some_and(|deadline| deadline <= now) {
-            let polite = is_http2 && self.stalled_since.load(Relaxed) == 0 && !asked_to_move;
+            let stalled = self.stalled_since.load(Relaxed) != 0;
+            let polite = is_http2 && !stalled && !asked_to_move && deadline != Some(0);
             return if polite { Verdict::Move } else { Verdict::Cut };
         }
         if is_http2 && !asked_to_move && self.is_worn(limits) {
@@ -278,6 +296,21 @@ mod tests {
         assert_eq!(line.verdict(since + 30_000, &limits, false), Verdict::Cut);
         line.wrote(true);
         assert_eq!(line.deadline(&limits), None);
+    }
+
+    #[test]
+    fn a_client_that_gives_up_most_of_its_requests_is_cut() {
+        let line = Timeline::new();
+        let limits = Limits::default();
+        line.set_http2();
+        for given_up in 0..200 {
+            assert!(!line.is_abusive(&limits), "{given_up}");
+            drop(Held::new(&line));
+            line.give_up_request();
+        }
+        assert_eq!(line.verdict(clock::ms(), &limits, false), Verdict::Cut);
+        (0..200).for_each(|_| drop(Held::new(&line)));
+        assert!(!line.is_abusive(&limits), "half of the requests were waited for");
     }
 
     #[test]

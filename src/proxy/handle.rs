@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::forward::{Answer, Forward, Waits};
-use super::journey::Journey;
+use super::journey::{Journey, Route};
 use super::mirror::Copy;
 use super::outgoing::{Outgoing, client_authority};
 use super::permit::{self, Answered, Passed, Permitted};
@@ -41,15 +41,19 @@ pub async fn handle(
     let graph = client.worker.graph();
     let now_ms = clock::unix_ms();
     let (method, version) = (request.method().clone(), request.version());
-    let mut journey = Journey::begin(&client, &graph, method, version, now_ms);
+    let mut journey = Journey::begin(&client, method, version, now_ms);
     let asked = hop_by_hop::asked(request.headers());
     let asking = asking(&mut request, asked.upgrade);
     let expects_continue = expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
+    let target = parts.uri.clone();
     let rest = Rest { body, asking, expects_continue, trailers: asked.trailers, stall };
     let mut head = match head::check(parts, client.scheme(), &client.worker.config.limits) {
         Ok(head) => head,
-        Err(refused) => return refuse(journey, refused.reason, refused.close),
+        Err(refused) => {
+            journey.path = target.path().into();
+            return refuse(journey, refused.reason, refused.close);
+        }
     };
     if rest.asking.as_ref().is_some_and(|asking| asking.is_http2) {
         upgrade::to_http1(&mut head);
@@ -100,7 +104,7 @@ async fn route(
         Err(reason) => return refuse(journey, reason, false),
     };
     journey.section = Some(Arc::clone(&found.section.name));
-    journey.rule = Some(found.id);
+    journey.route = Route::InGraph { graph: Rc::clone(&graph), rule: found.id, backend: None };
     let peer = policy::Client {
         peer: client.peer,
         ip: journey.client_ip,
@@ -187,8 +191,9 @@ async fn serve(
     let target = choose(split);
     let backend = target.to?;
     permit::transforms(graph, &target.transforms, ex, passed).await?;
-    journey.backend = Some(backend);
-    let copy = Copy::of(&client.worker, graph, &rule.mirrors, &ex.request);
+    journey.route.set_backend(backend);
+    let mirrors = if rest.asking.is_none() { &rule.mirrors[..] } else { &[] };
+    let copy = Copy::of(&client.worker, graph, mirrors, &ex.request);
     let to = To { client, graph, backend, timeouts: rule.timeouts };
     Ok(Served::Backend(to.forward(permitted, ex, copy, rest, journey).await?))
 }
@@ -323,6 +328,7 @@ impl FromBackendHead {
                 let mut head = upgrade::accepted(&asking, headers, agreed);
                 finish(&mut head);
                 journey.status = Some(StatusCode::SWITCHING_PROTOCOLS);
+                journey.route.detach();
                 let tunnel = Tunnel {
                     on_client: asking.on_client,
                     on_backend,

@@ -17,7 +17,7 @@ use crate::graph::normal::normalise;
 use crate::policy::{RequestHead, Scheme};
 use crate::reason::Reason;
 
-/// A request whose head was refused, with what the log can say of it.
+/// Why a head was refused.
 #[derive(Debug)]
 pub struct Refused {
     pub reason: Reason,

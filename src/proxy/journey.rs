@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use super::conn::Held;
 use super::server::Client;
 use super::worker::Graph;
-use crate::graph::{BackendId, RuleId};
+use crate::graph::{BackendId, BackendKey, RouteStats, RuleId, RuleName};
 use crate::policy::RequestHead;
 use crate::reason::Reason;
 use crate::telemetry::Record;
@@ -28,7 +28,6 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 #[derive(Debug)]
 pub struct Journey {
     pub client: Rc<Client>,
-    pub graph: Graph,
     pub start: Instant,
     pub start_ms: u64,
     pub protocol: Version,
@@ -42,8 +41,7 @@ pub struct Journey {
     pub status: Option<StatusCode>,
     pub reason: Option<Reason>,
     pub section: Option<Arc<str>>,
-    pub rule: Option<RuleId>,
-    pub backend: Option<BackendId>,
+    pub route: Route,
     pub endpoint: Option<SocketAddr>,
     pub attempts: u32,
     pub upstream: Option<Duration>,
@@ -71,17 +69,63 @@ impl Fields {
     }
 }
 
+/// Where a request went.
+#[derive(Debug)]
+pub enum Route {
+    None,
+    InGraph {
+        graph: Graph,
+        rule: RuleId,
+        backend: Option<BackendId>,
+    },
+    /// Taken out of the graph, so that an exchange of hours does not keep an old one in memory.
+    Detached {
+        rule: RuleName,
+        stats: Arc<RouteStats>,
+        backend: Option<BackendKey>,
+    },
+}
+
+impl Route {
+    pub fn set_backend(&mut self, to: BackendId) {
+        if let Route::InGraph { backend, .. } = self {
+            *backend = Some(to);
+        }
+    }
+
+    /// Lets go of the graph.
+    pub fn detach(&mut self) {
+        if let Route::InGraph { graph, rule, backend } = self {
+            let rule = &graph[*rule];
+            *self = Route::Detached {
+                rule: rule.name.clone(),
+                stats: Arc::clone(&rule.stats),
+                backend: backend.map(|id| graph[id].key.clone()),
+            };
+        }
+    }
+
+    fn parts(&self) -> (Option<&RuleName>, Option<&RouteStats>, Option<&BackendKey>) {
+        match self {
+            Route::None => (None, None, None),
+            Route::InGraph { graph, rule, backend } => {
+                let rule = &graph[*rule];
+                (Some(&rule.name), Some(&rule.stats), backend.map(|id| &graph[id].key))
+            }
+            Route::Detached { rule, stats, backend } => (Some(rule), Some(stats), backend.as_ref()),
+        }
+    }
+}
+
 impl Journey {
     pub fn begin(
         client: &Rc<Client>,
-        graph: &Graph,
         method: Method,
         protocol: Version,
         start_ms: u64,
     ) -> Box<Self> {
         Box::new(Journey {
             client: Rc::clone(client),
-            graph: Rc::clone(graph),
             start: Instant::now(),
             start_ms,
             protocol,
@@ -95,8 +139,7 @@ impl Journey {
             status: None,
             reason: None,
             section: None,
-            rule: None,
-            backend: None,
+            route: Route::None,
             endpoint: None,
             attempts: 0,
             upstream: None,
@@ -122,9 +165,13 @@ impl Drop for Journey {
     fn drop(&mut self) {
         let client = &*self.client;
         let reason = match self.status {
-            None => self.reason.or(Some(Reason::ClientGone)),
+            None => {
+                client.timeline.give_up_request();
+                self.reason.or(Some(Reason::ClientGone))
+            }
             Some(_) => self.reason,
         };
+        let (rule, stats, backend) = self.route.parts();
         client.worker.telemetry.request_done(&Record {
             start_ms: self.start_ms,
             duration: self.start.elapsed(),
@@ -141,8 +188,9 @@ impl Drop for Journey {
             reason,
             listener_port: client.public_port,
             section: self.section.as_deref().unwrap_or_default(),
-            rule: self.rule.map(|id| &self.graph[id]),
-            backend: self.backend.map(|id| &self.graph[id].key),
+            rule,
+            stats,
+            backend,
             endpoint: self.endpoint,
             attempts: self.attempts,
             bytes_received: self.received,

@@ -81,6 +81,14 @@ impl ResponseBody {
         }
     }
 
+    /// The answer does not come at once: it may take long.
+    fn wait_for_backend(&mut self) {
+        self.waits_for_client(false);
+        if let Some(journey) = &mut self.journey {
+            journey.route.detach();
+        }
+    }
+
     fn count(&mut self, bytes: usize) {
         if let Some(journey) = &mut self.journey {
             journey.sent += bytes as u64;
@@ -127,7 +135,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => this.finish(Some(error.0)),
             Poll::Ready(None) => this.finish(None),
-            Poll::Pending => this.waits_for_client(false),
+            Poll::Pending => this.wait_for_backend(),
         }
         polled
     }

@@ -185,11 +185,10 @@ async fn infallible<T>(future: impl Future<Output = T>) -> Result<T, std::conver
 
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // The head's own deadline is the timeline's: the engine's would also cut idle connections.
-    // It is set nonetheless, as the last line of defence, at the longer of the two.
+    // The timeline has the deadlines of head and silence: the engine knows only one for both,
+    // and would set a timer for each request.
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout.max(limits.keep_alive_idle))
+        .header_read_timeout(None)
         .max_buf_size(limits.read_buffer)
         .max_header_size(limits.read_buffer);
     builder
@@ -273,9 +272,12 @@ impl Timer {
             return Poll::Ready(Event::Ended(result));
         }
         let deadline = client.timeline.deadline(&client.worker.config.limits);
-        if deadline.is_some_and(|deadline| deadline < self.due) {
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.due) {
             let now = clock::ms();
-            self.set(Duration::from_millis(deadline.unwrap_or(now).saturating_sub(now)));
+            if deadline <= now {
+                return Poll::Ready(Event::Due);
+            }
+            self.set(Duration::from_millis(deadline - now));
         }
         self.sleep.as_mut().poll(cx).map(|()| Event::Due)
     }

@@ -145,6 +145,8 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // An idle worker lets go of an old graph too.
+            drop(self.graph());
             let under_pressure = self.common.pressure.is_high();
             let most = if under_pressure { Duration::ZERO } else { self.pools.idle_timeout() };
             self.pools.sweep(most);

@@ -147,8 +147,7 @@ fn json(record: &Record<'_>) -> String {
     line.number("bytes_sent", record.bytes_sent);
     line.number("port", record.listener_port);
     line.string("listener", record.section);
-    if let Some(rule) = record.rule {
-        let name = &rule.name;
+    if let Some(name) = record.rule {
         line.string("route", &format!("{}/{}/{}", name.kind, name.namespace, name.name));
         line.string("rule", &name.rule);
     }
@@ -187,8 +186,7 @@ fn text(record: &Record<'_>) -> String {
         record.bytes_sent,
         milliseconds(record.duration),
     );
-    if let Some(rule) = record.rule {
-        let name = &rule.name;
+    if let Some(name) = record.rule {
         let _ = write!(line, " {}/{}/{}", name.kind, name.namespace, name.name);
     }
     if let Some(endpoint) = record.endpoint {
@@ -227,6 +225,7 @@ mod tests {
             listener_port: 80,
             section: "ingress",
             rule: None,
+            stats: None,
             backend: None,
             endpoint: None,
             attempts: 0,

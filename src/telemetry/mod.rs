@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 pub use access_log::{AccessLog, Format};
 use counters::WorkerCounters;
 
-use crate::graph::{BackendKey, Rule, Shared};
+use crate::graph::{BackendKey, RouteStats, RuleName, Shared};
 use crate::policy::{Kind, Scheme};
 use crate::reason::Reason;
 
@@ -113,7 +113,9 @@ pub struct Record<'a> {
     pub reason: Option<Reason>,
     pub listener_port: u16,
     pub section: &'a str,
-    pub rule: Option<&'a Rule>,
+    pub rule: Option<&'a RuleName>,
+    /// The counters of the rule's route.
+    pub stats: Option<&'a RouteStats>,
     pub backend: Option<&'a BackendKey>,
     pub endpoint: Option<SocketAddr>,
     pub attempts: u32,
@@ -132,8 +134,8 @@ impl WorkerTelemetry {
     pub fn request_done(&self, record: &Record<'_>) {
         let worker = &*self.0;
         worker.counters.request(record);
-        if let Some(rule) = record.rule {
-            let route = rule.stats.of_worker(worker.number);
+        if let Some(stats) = record.stats {
+            let route = stats.of_worker(worker.number);
             route.count_status(record.status);
             route.duration.observe(record.duration);
             if let Some(upstream) = record.upstream {
