@@ -32,6 +32,8 @@ pub struct Reconciler {
     told: BTreeSet<Note>,
     /// What `listening` was when it was looked at last.
     bound: Arc<BTreeMap<u16, Result<(), String>>>,
+    /// Once [`settled`], always settled.
+    settled: bool,
 }
 
 impl Reconciler {
@@ -44,7 +46,8 @@ impl Reconciler {
     ) -> Self {
         let passes = watch::Sender::default();
         let (told, bound) = (BTreeSet::new(), Arc::default());
-        Reconciler { source, shared, lifecycle, listening, health, passes, told, bound }
+        let settled = false;
+        Reconciler { source, shared, lifecycle, listening, health, passes, told, bound, settled }
     }
 
     /// Where the controller takes its work from.
@@ -75,6 +78,9 @@ impl Reconciler {
 
     async fn pass(&mut self) {
         let began = Instant::now();
+        if self.listening.has_changed().unwrap_or(false) {
+            self.follow_listeners();
+        }
         let snapshot = Arc::new(self.source.snapshot());
         self.health.reconcile_passes.add(1);
         self.health.undecodable_objects.set(snapshot.undecodable.len() as u64);
@@ -99,7 +105,12 @@ impl Reconciler {
         self.source.remember_good(&good_certificates);
         self.tell(&notes);
         let members = peers::members(snapshot);
-        self.passes.send_replace(Arc::new(Pass { statuses, infrastructure, notes, members }));
+        self.settled = self.settled || settled(self.lifecycle.phase(), snapshot);
+        let pass = match self.settled {
+            true => Pass { statuses, infrastructure, notes, members },
+            false => Pass { members, ..Pass::default() },
+        };
+        self.passes.send_replace(Arc::new(pass));
         self.become_ready();
     }
 
@@ -156,10 +167,22 @@ fn served(graph: &RouteGraph, listening: &BTreeMap<u16, Result<(), String>>) -> 
     taken_up && any
 }
 
+/// Whether this process knows enough of itself to write. Before it listens and has heard of a
+/// ready pod (itself, at least), every Gateway looks as if nobody served it: a restart would
+/// take back `Programmed` and all endpoints for a moment, and say so to everybody.
+fn settled(phase: Phase, snapshot: &Snapshot) -> bool {
+    // Without peers this process is no pod, and says nothing of pods.
+    let heard = snapshot.peers.is_empty() || snapshot.peers.iter().any(|peer| peer.ready);
+    phase != Phase::Starting && heard
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::graph::{HostMap, Listener, Protocol};
+    use crate::translate::Peer;
 
     fn graph(ports: &[u16]) -> RouteGraph {
         let listener = |port| Listener {
@@ -172,6 +195,24 @@ mod tests {
             listeners: ports.iter().map(|port| (*port, Arc::new(listener(*port)))).collect(),
             ..RouteGraph::default()
         }
+    }
+
+    #[test]
+    fn nothing_is_written_before_this_pod_listens_and_is_heard() {
+        let peer = |ready| Peer {
+            ip: IpAddr::from([10, 0, 0, 1]),
+            pod_name: None,
+            node_name: None,
+            ready,
+            ports: BTreeSet::new(),
+        };
+        let with =
+            |peers: &[Peer]| Snapshot { peers: Arc::new(peers.to_vec()), ..Snapshot::default() };
+        assert!(!settled(Phase::Starting, &with(&[])));
+        assert!(!settled(Phase::Starting, &with(&[peer(true)])), "another pod is ready");
+        assert!(!settled(Phase::Ready, &with(&[peer(false)])), "its own word has not come round");
+        assert!(settled(Phase::Ready, &with(&[peer(false), peer(true)])));
+        assert!(settled(Phase::Ready, &with(&[])), "no pod at all");
     }
 
     #[test]

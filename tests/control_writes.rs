@@ -261,10 +261,20 @@ async fn a_note_becomes_one_event() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let other = Note { message: "something else".into(), ..note.clone() };
+    let told = note.clone();
     tell(vec![note, other]);
     until("the other was told", || api.list("events").len() == 2).await;
     assert_eq!(calls(&api, "POST", "events"), 2);
     let event = &api.list("events")[0];
     assert_eq!(event["regarding"]["name"], "r");
     assert_eq!(event["reason"], "BackendNotFound");
+    // A new leader finds it there.
+    replica.lifecycle.advance(Phase::Leaving);
+    until("the Lease was given back", || replica.task.is_finished()).await;
+    let next = self::replica(&api);
+    next.passes.send_replace(Arc::new(Pass { notes: vec![told], ..Pass::default() }));
+    until("it was offered again", || calls(&api, "POST", "events") == 3).await;
+    until("the answer came", || next.health.leader.get() == 1).await;
+    assert_eq!(api.list("events").len(), 2);
+    assert_eq!(next.health.events_dropped.get(), 0);
 }

@@ -1,12 +1,13 @@
 //! Notes about objects as Events of `events.k8s.io/v1`.
 //!
-//! Each note is told once while it stands, and again when it comes back after a while. A pace
+//! Each note is told once while it stands. An Event is named by what it says: one that is still
+//! there is not written again, whoever led when it was, so that a new leader repeats nothing. A pace
 //! protects the cluster from whoever breaks a thousand objects at once: what exceeds it is not
 //! queued but comes with a later pass. An Event that is refused is dropped; it is only news.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
@@ -69,6 +70,8 @@ impl Work for Events {
             match self.write(note, uid).await {
                 Ok(()) => self.health.events_written.add(1),
                 Err(Failure::NotLeader) => return false,
+                // A leader before us told it.
+                Err(Failure::Conflict) => {}
                 Err(failure) => {
                     self.health.events_dropped.add(1);
                     tracing::debug!(object = %note.key, %failure, "event not written");
@@ -122,9 +125,7 @@ fn event(note: &Note, uid: &str, identity: &str) -> Value {
         message.truncate(message.floor_char_boundary(LONGEST_NOTE - 3));
         message.push('…');
     }
-    // As everybody names Events: the object and a number that is new each time.
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    let number = (nanos as u64) ^ u64::from(fastrand::u16(..));
+    let number = digest(&[uid, kind, &note.reason, &message]);
     let object: String = note.key.name.chars().take(230).collect();
     json!({
         "apiVersion": "events.k8s.io/v1",
@@ -144,6 +145,14 @@ fn event(note: &Note, uid: &str, identity: &str) -> Value {
         },
         "reportingController": "tidegate.dev/controller",
         "reportingInstance": identity,
+    })
+}
+
+/// FNV-1a: the same in every replica and every version, because names are made of it.
+fn digest(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
@@ -171,6 +180,16 @@ mod tests {
         assert_eq!(event["regarding"]["kind"], "HTTPRoute");
         assert_eq!(event["metadata"]["namespace"], "ns");
         assert_eq!(event["type"], "Warning");
+    }
+
+    #[test]
+    fn an_event_is_named_by_what_it_says_and_by_nobody() {
+        let name = |message: &str, uid, identity| {
+            event(&note(Key::new("ns", "r"), message), uid, identity)["metadata"]["name"].clone()
+        };
+        assert_eq!(name("a", "u", "pod_1"), name("a", "u", "pod_2"));
+        assert_ne!(name("a", "u", "pod_1"), name("b", "u", "pod_1"));
+        assert_ne!(name("a", "u", "pod_1"), name("a", "v", "pod_1"), "made anew");
     }
 
     #[test]

@@ -2,15 +2,15 @@
 //! without a pass. Which addresses a backend has is decided by `translate`, here as there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
-use crate::graph::Shared;
-use crate::translate::{Key, Objects, endpoints_of};
+use crate::graph::{BackendKey, Shared};
+use crate::translate::{Key, Objects, Settings, endpoints_of};
 
 /// Names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -41,6 +41,13 @@ pub(super) struct View {
     pub services: Objects<Service>,
     pub slices: Objects<EndpointSlice>,
     pub resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+    pub settings: Arc<Settings>,
+}
+
+impl View {
+    fn addresses(&self, key: &BackendKey) -> Vec<SocketAddr> {
+        endpoints_of(key, &self.services, &self.slices, &self.resolved, &self.settings)
+    }
 }
 
 /// The way to the live graph.
@@ -74,7 +81,7 @@ impl Feed {
                 continue;
             }
             let view = views.entry(service).or_insert_with_key(&view);
-            let addrs = endpoints_of(&backend.key, &view.services, &view.slices, &view.resolved);
+            let addrs = view.addresses(&backend.key);
             backend.endpoints.replace(&addrs);
             updates += 1;
         }

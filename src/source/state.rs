@@ -151,6 +151,7 @@ impl State {
             services: Arc::clone(&self.snapshot.services),
             slices: Arc::new(slices),
             resolved: Arc::clone(&self.snapshot.resolved),
+            settings: Arc::clone(&self.snapshot.settings),
         }
     }
 

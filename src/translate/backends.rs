@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use super::endpoints::{SliceIndex, addresses, external_name, index, port_of};
 use super::pass::{Pass, map_of};
 use super::references::{From, To};
-use super::{Key, Snapshot};
+use super::status::Problem;
+use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::BackendObjectReference;
 use crate::graph::{
     Backend, BackendId, BackendKey, BackendProtocol, BackendTls, Balance, EndpointSet, Roots,
@@ -176,7 +177,16 @@ impl Pass<'_> {
         };
         let slices = self.backends.slices.get(&(&*key.namespace, &*key.name));
         let slices = slices.into_iter().flatten().copied();
-        let endpoints = addresses(service, port, slices, &self.snapshot.resolved);
+        let Snapshot { resolved, settings, .. } = self.snapshot;
+        let (endpoints, refused) = addresses(service, port, slices, resolved, settings);
+        if let Some(ip) = refused {
+            let message = format!(
+                "endpoint {ip} is not used, because it is no pod's: a loopback, link-local, \
+                 multicast or unspecified address; give the Service another"
+            );
+            let problem = Problem::new("AddressNotUsable", "", message);
+            self.warn(ObjectKind::Service, key, &service.metadata, &problem);
+        }
         Ok(self.graph.backend(&id, || Backend {
             key: id.clone(),
             protocol,

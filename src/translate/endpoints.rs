@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Key, Objects};
+use super::{Key, Objects, Settings};
 use crate::graph::BackendKey;
 
 /// The label by which an EndpointSlice names its Service.
@@ -22,6 +22,7 @@ pub fn endpoints_of(
     services: &Objects<Service>,
     slices: &Objects<EndpointSlice>,
     resolved: &BTreeMap<String, Vec<IpAddr>>,
+    settings: &Settings,
 ) -> Vec<SocketAddr> {
     let Some(service) = services.get(&Key::new(&*key.namespace, &*key.service)) else {
         return Vec::new();
@@ -31,7 +32,7 @@ pub fn endpoints_of(
         .take_while(|(slice, _)| *slice.namespace == *key.namespace)
         .filter(|(_, slice)| service_of(slice) == Some(&*key.service))
         .map(|(_, slice)| &**slice);
-    addresses(service, key.port, in_namespace, resolved)
+    addresses(service, key.port, in_namespace, resolved, settings).0
 }
 
 /// The Service that a slice belongs to.
@@ -52,25 +53,31 @@ pub(super) fn index(slices: &Objects<EndpointSlice>) -> SliceIndex<'_> {
     index
 }
 
-/// See [`endpoints_of`]; `slices` are those of `service`.
+/// See [`endpoints_of`]; `slices` are those of `service`. With an address that was left out
+/// because nothing may be sent there.
 pub(super) fn addresses<'s>(
     service: &Service,
     port: u16,
     slices: impl Iterator<Item = &'s EndpointSlice>,
     resolved: &BTreeMap<String, Vec<IpAddr>>,
-) -> Vec<SocketAddr> {
-    let spec = service.spec.as_ref();
+    settings: &Settings,
+) -> (Vec<SocketAddr>, Option<IpAddr>) {
+    let mut refused = None;
+    let mut allowed = |ip: &IpAddr| {
+        let allowed = !settings.cluster || !is_special(*ip);
+        if !allowed {
+            refused = Some(*ip);
+        }
+        allowed
+    };
     let declared = port_of(service, port);
     if let Some(name) = external_name(service) {
         let target = declared.map_or(port, |declared| target_number(declared).unwrap_or(port));
-        let addresses = resolved.get(name).into_iter().flatten();
+        let addresses = resolved.get(name).into_iter().flatten().filter(|ip| allowed(ip));
         let sorted: BTreeSet<_> = addresses.map(|ip| SocketAddr::new(*ip, target)).collect();
-        return sorted.into_iter().collect();
+        return (sorted.into_iter().collect(), refused);
     }
-    if spec.is_none() {
-        return Vec::new();
-    }
-    let Some(declared) = declared else { return Vec::new() };
+    let Some(declared) = declared else { return (Vec::new(), None) };
     let name = declared.name.as_deref().unwrap_or_default();
     let (mut ready, mut last_resort) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices {
@@ -89,12 +96,35 @@ pub(super) fn addresses<'s>(
                     Readiness::No => continue,
                 };
                 let ips = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
+                let ips = ips.filter(|ip| allowed(ip));
                 into.extend(ips.map(|ip| SocketAddr::new(ip, number)));
             }
         }
     }
     let chosen = if ready.is_empty() { last_resort } else { ready };
-    chosen.into_iter().collect()
+    (chosen.into_iter().collect(), refused)
+}
+
+/// Addresses that are no pod's. In a cluster whoever may write EndpointSlices or owns the zone
+/// of an external name would reach by them what only this pod can: its own loopback, and with
+/// it `/drain`, or the metadata service of its node. Who writes files owns the machine.
+fn is_special(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let this_network = ip.octets()[0] == 0;
+            this_network
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+        }
+        IpAddr::V6(ip) => {
+            ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || ip.is_multicast()
+        }
+    }
 }
 
 enum Readiness {

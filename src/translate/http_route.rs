@@ -8,13 +8,16 @@ use super::hostname;
 use super::listeners::ListenerState;
 use super::pass::{Pass, created};
 use super::rules::Compiled;
-use super::status::{Problem, Said, conditions};
+use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, HttpRoute, HttpRouteStatus, ParentReference, RouteParentStatus};
 use crate::graph::{Entry, RuleId};
 
 /// The conditions that are ours in a route's status.
 const OWNED: [&str; 3] = ["Accepted", "ResolvedRefs", "PartiallyInvalid"];
+
+/// Most entries of `HTTPRoute.status.parents`, of all controllers together.
+const MAX_PARENTS: usize = 32;
 
 /// A route with what holds for all of its parents.
 struct Route<'s> {
@@ -64,9 +67,15 @@ impl<'s> Pass<'s> {
             }
         }
         let old = object.status.as_ref();
-        let foreign = old.into_iter().flat_map(|status| &status.parents);
+        let before = old.map_or(&[][..], |status| &status.parents);
         let controller = &self.snapshot.settings.controller_name;
-        parents.extend(foreign.filter(|parent| parent.controller_name != *controller).cloned());
+        let foreign = before.iter().filter(|parent| parent.controller_name != *controller);
+        parents.truncate(MAX_PARENTS.saturating_sub(foreign.clone().count()));
+        parents.extend(foreign.cloned());
+        let same = |a: &RouteParentStatus, b: &RouteParentStatus| {
+            a.parent_ref == b.parent_ref && a.controller_name == b.controller_name
+        };
+        let parents = in_place(parents, before, same);
         let other = old.map(|status| status.other.clone()).unwrap_or_default();
         let new = HttpRouteStatus { parents, other };
         self.status(ObjectKind::HttpRoute, key, &object.metadata, old, new);

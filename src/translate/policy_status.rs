@@ -7,7 +7,7 @@ use super::gateway::{ByKey, GatewayState};
 use super::http_route::parent_of;
 use super::middleware::{NETWORKING, OURS, PolicyObject, reference};
 use super::pass::Pass;
-use super::status::{Problem, Said, conditions};
+use super::status::{Problem, Said, conditions, in_place};
 use crate::api::gateway::{GROUP, ParentReference, PolicyAncestorStatus, PolicyStatus};
 use crate::api::target::TargetRef;
 
@@ -95,7 +95,10 @@ impl<'s> Pass<'s> {
             });
         }
         entries.extend(foreign.into_iter().cloned());
-        PolicyStatus { ancestors: entries }
+        let same = |a: &PolicyAncestorStatus, b: &PolicyAncestorStatus| {
+            a.ancestor_ref == b.ancestor_ref && a.controller_name == b.controller_name
+        };
+        PolicyStatus { ancestors: in_place(entries, old, same) }
     }
 
     fn find(

@@ -105,6 +105,13 @@ pub(super) fn conditions(
     all
 }
 
+/// The entries of a list that several controllers share, ours and theirs, each where it stood;
+/// new ones come last. Two controllers that each put their own first would write for ever.
+pub(super) fn in_place<T>(mut new: Vec<T>, old: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    new.sort_by_key(|entry| old.iter().position(|o| same(o, entry)).unwrap_or(old.len()));
+    new
+}
+
 /// The object that a status is for, or a note is about.
 pub(super) fn object_ref(kind: ObjectKind, key: &Key, meta: &ObjectMeta) -> ObjectRef {
     ObjectRef {

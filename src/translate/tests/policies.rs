@@ -179,7 +179,7 @@ fn ancestors_of_other_controllers_are_kept_and_the_list_is_bounded() {
     let status = written(&translation, ObjectKind::Middleware, "m").unwrap();
     let ancestors = status["ancestors"].as_array().unwrap();
     assert_eq!(ancestors.len(), 16);
-    assert_eq!(ancestors[15]["controllerName"], "example.com/other");
+    assert_eq!(ancestors[0]["controllerName"], "example.com/other");
 }
 
 #[test]

@@ -334,9 +334,62 @@ endpoints: [{{addresses: ['fd00::1'], conditions: {first}}}, {{addresses: ['fd00
             &snapshot.services,
             &snapshot.endpoint_slices,
             &snapshot.resolved,
+            &snapshot.settings,
         );
         assert_eq!(again, addresses, "the fast path gives the same");
     }
+}
+
+#[test]
+fn in_a_cluster_no_endpoint_leads_to_the_pod_itself_or_its_node() {
+    let slice = |address: &str, r#type: &str| {
+        format!(
+            "
+kind: EndpointSlice
+metadata: {{name: app-2, namespace: infra, labels: {{kubernetes.io/service-name: app}}}}
+addressType: {type}
+ports: [{{name: http, port: 9901}}]
+endpoints: [{{addresses: ['{address}']}}]"
+        )
+    };
+    let special = [
+        ("127.0.0.1", "IPv4"),
+        ("127.8.8.8", "IPv4"),
+        ("0.0.0.0", "IPv4"),
+        ("169.254.169.254", "IPv4"),
+        ("224.0.0.1", "IPv4"),
+        ("255.255.255.255", "IPv4"),
+        ("::1", "IPv6"),
+        ("::", "IPv6"),
+        ("::ffff:127.0.0.1", "IPv6"),
+        ("fe80::1", "IPv6"),
+        ("ff02::1", "IPv6"),
+    ];
+    for (address, r#type) in special {
+        let parts = [GATEWAY, SERVICE, &slice(address, r#type), &route("r", TO_APP)];
+        let translation = translate(&cluster(&parts));
+        let addresses = translation.graph.backends[0].endpoints.addrs();
+        assert_eq!(addresses, ["10.0.0.1:3000".parse().unwrap()], "{address}");
+        assert_eq!(notes(&translation, "app"), ["AddressNotUsable "], "{address}");
+        let graph = translate(&world(&parts)).graph;
+        assert_eq!(graph.backends[0].endpoints.addrs().len(), 2, "{address} out of a file");
+    }
+}
+
+#[test]
+fn an_external_name_cannot_lead_to_the_pod_itself() {
+    let service = "
+kind: Service
+metadata: {name: out, namespace: infra}
+spec: {type: ExternalName, externalName: example.org}";
+    let spec = "  rules: [{backendRefs: [{name: out, port: 443}]}]";
+    let mut snapshot = cluster(&[GATEWAY, service, &route("r", spec)]);
+    let settings = Settings { external_names: true, ..(*snapshot.settings).clone() };
+    snapshot.settings = Arc::new(settings);
+    let ips = ["127.0.0.1", "169.254.169.254", "192.0.2.7"].map(|ip| ip.parse().unwrap());
+    snapshot.resolved = Arc::new(BTreeMap::from([("example.org".to_owned(), ips.to_vec())]));
+    let graph = translate(&snapshot).graph;
+    assert_eq!(graph.backends[0].endpoints.addrs(), ["192.0.2.7:443".parse().unwrap()]);
 }
 
 #[test]

@@ -64,9 +64,23 @@ status:
     let status = written(&translation, ObjectKind::HttpRoute, "r").unwrap();
     let parents = status["parents"].as_array().unwrap();
     let names: Vec<_> = parents.iter().map(|p| p["parentRef"]["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["gw", "unmanaged"]);
-    assert_eq!(parents[1]["extra"], 1);
-    assert_eq!(parents[1]["conditions"][0]["lastTransitionTime"], "2020-01-01T00:00:00Z");
+    assert_eq!(names, ["unmanaged", "gw"]);
+    assert_eq!(parents[0]["extra"], 1);
+    assert_eq!(parents[0]["conditions"][0]["lastTransitionTime"], "2020-01-01T00:00:00Z");
+}
+
+#[test]
+fn every_entry_stays_where_it_stood() {
+    let mut snapshot = world(&[GATEWAY, SERVICE, &route("r", TO_APP)]);
+    let translation = translate(&snapshot);
+    apply(&mut snapshot, &translation);
+    let mut object = serde_json::to_value(&snapshot.http_routes[&Key::new("infra", "r")]).unwrap();
+    let foreign = serde_json::json!({
+        "parentRef": {"name": "theirs"}, "controllerName": "example.com/other", "conditions": [],
+    });
+    object["status"]["parents"].as_array_mut().unwrap().insert(0, foreign);
+    put(&mut snapshot, object);
+    assert_eq!(translate(&snapshot).statuses, [], "who puts its own first is not fought");
 }
 
 #[test]
