@@ -36,7 +36,8 @@ pub(super) fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
         }
         for listener in &mut gateway.listeners {
             // A Service or a hostPort leads to what is bound in a pod; nothing does to files'.
-            let public = if snapshot.settings.cluster { Some(listener.port) } else { listener.bound };
+            let public =
+                if snapshot.settings.cluster { Some(listener.port) } else { listener.bound };
             listener.public = listener.bound.and(public);
         }
     }
