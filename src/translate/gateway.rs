@@ -81,7 +81,7 @@ impl<'s> Pass<'s> {
                 .listeners
                 .iter()
                 .filter(|l| l.serves())
-                .filter_map(|l| Some((l.bound?, l.port, l.tls)))
+                .filter_map(|l| Some((l.bound?, l.public?, l.tls)))
                 .collect();
             for (port, public, tls) in serving {
                 self.binds.bind(port, public, tls);

@@ -40,6 +40,8 @@ pub(super) struct ListenerState<'s> {
     pub certificates: Vec<Arc<Parsed>>,
     /// The port that is bound for it; None: none is known yet.
     pub bound: Option<u16>,
+    /// The port that users connect to; known as soon as `bound` is.
+    pub public: Option<u16>,
     /// Its place in the graph, if it serves.
     pub section: Option<SectionId>,
     pub attached: i32,
@@ -126,6 +128,7 @@ impl<'s> Pass<'s> {
             overlaps: BTreeSet::new(),
             certificates: Vec::new(),
             bound: None,
+            public: None,
             section: None,
             attached: 0,
             field,

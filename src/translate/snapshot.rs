@@ -111,6 +111,16 @@ pub enum Ports {
     Own { offset: u16 },
 }
 
+impl Ports {
+    /// The port that is bound for a listener's `port` where it is its own.
+    pub fn own(self, port: u16) -> u16 {
+        match self {
+            Ports::Own { offset } if port < 1024 => port.saturating_add(offset),
+            _ => port,
+        }
+    }
+}
+
 /// What the command line decides and translation depends on.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -246,7 +246,28 @@ fn privileged_ports_are_shifted_by_the_offset() {
     let ports = Ports::Own { offset: 8000 };
     snapshot.settings = Arc::new(Settings { ports, ..Settings::default() });
     let graph = translate(&snapshot).graph;
+    assert_eq!(graph.listeners[&8080].public_port, 8080, "what users connect to");
+}
+
+#[test]
+fn a_host_port_in_a_cluster_leads_back_to_the_listeners_own_port() {
+    let mut snapshot = cluster(&[GATEWAY]);
+    let mut settings = (*snapshot.settings).clone();
+    settings.ports = Ports::Own { offset: 8000 };
+    snapshot.settings = Arc::new(settings);
+    let graph = translate(&snapshot).graph;
     assert_eq!(graph.listeners[&8080].public_port, 80);
+}
+
+#[test]
+fn two_ports_of_a_gateway_that_the_offset_makes_one_are_not_mixed() {
+    let more = "  - {name: more, port: 8080, protocol: HTTP}\n";
+    let mut snapshot = world(&[&format!("{GATEWAY}{more}")]);
+    let ports = Ports::Own { offset: 8000 };
+    snapshot.settings = Arc::new(Settings { ports, ..Settings::default() });
+    let translation = translate(&snapshot);
+    assert_eq!(of_listener(&translation, "http", "Accepted"), "True/Accepted");
+    assert_eq!(of_listener(&translation, "more", "Accepted"), "False/PortUnavailable");
 }
 
 #[test]
