@@ -239,7 +239,10 @@ impl<'s> Pass<'s> {
         let wanted = gateway.object.spec.addresses.iter().filter(|a| !a.value.is_empty());
         for address in wanted {
             if !has.iter().any(|has| has.value == address.value) {
-                let message = format!("the load balancer did not take address {}", address.value);
+                let message = format!(
+                    "the load balancer did not take address {}; ask for one that it has",
+                    address.value
+                );
                 return no("AddressNotUsable", message);
             }
         }

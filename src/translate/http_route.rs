@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::draft::Compiled;
 use super::gateway::{ByKey, GatewayState};
 use super::hostname;
 use super::listeners::ListenerState;
 use super::pass::{Pass, created};
-use super::rules::Compiled;
 use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, HttpRoute, HttpRouteStatus, ParentReference, RouteParentStatus};
@@ -66,6 +66,9 @@ impl<'s> Pass<'s> {
             let mut route = self.read(key, object);
             for (parent, place) in ours {
                 let accepted = self.attach(&mut route, parent, *place, gateways);
+                if let Err(problem) = &accepted {
+                    self.warn(ObjectKind::HttpRoute, key, &object.metadata, problem);
+                }
                 parents.push(self.parent_status(&route, parent, accepted));
             }
             let problems = route.compiled.problems();
@@ -119,44 +122,7 @@ impl<'s> Pass<'s> {
         gateways: &mut [GatewayState<'s>],
     ) -> Result<(), Problem> {
         let gateway = &mut gateways[place];
-        let named = |listener: &ListenerState<'_>| {
-            parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
-                && parent.port.is_none_or(|port| port == listener.spec.port)
-        };
-        let no = |reason, message: String| Err(Problem::new(reason, "", message));
-        let (mut candidates, mut allowed, mut matching) = (0, 0, Vec::new());
-        for (i, listener) in gateway.listeners.iter().enumerate() {
-            if !named(listener) {
-                continue;
-            }
-            candidates += 1;
-            if !listener.allows(self.snapshot, gateway.key, &route.key.namespace) {
-                continue;
-            }
-            allowed += 1;
-            let meets = |name: &String| hostname::intersect(name, &listener.hostname);
-            if route.hostnames.iter().any(meets) {
-                matching.push(i);
-            }
-        }
-        if candidates == 0 {
-            let message = format!("Gateway {} has no such listener", gateway.key);
-            return no("NoMatchingParent", message);
-        }
-        if allowed == 0 {
-            let message = format!(
-                "no listener of Gateway {} allows HTTPRoutes of namespace {}",
-                gateway.key, route.key.namespace
-            );
-            return no("NotAllowedByListeners", message);
-        }
-        if matching.is_empty() {
-            let message = format!(
-                "spec.hostnames has no name that a listener of Gateway {} has",
-                gateway.key
-            );
-            return no("NoMatchingListenerHostname", message);
-        }
+        let matching = self.matching(route, parent, gateway)?;
         if let Some(problem) = self.crowded(route, gateway, place, &matching) {
             return Err(problem);
         }
@@ -171,16 +137,75 @@ impl<'s> Pass<'s> {
             accepted |= listener.refused.is_none() && listener.conflict.is_none();
             listener.attached += i32::from(fresh && refused.is_none());
         }
+        let pending = |message: String| Err(Problem::new("Pending", "", message));
         match (refused, &gateway.problem, accepted) {
             (Some(problem), _, _) => Err(problem),
             (None, Some(problem), _) => {
-                no("Pending", format!("Gateway {} is not accepted: {problem}", gateway.key))
+                pending(format!("Gateway {} is not accepted: {problem}", gateway.key))
             }
-            (None, None, false) => {
-                no("Pending", format!("no listener of Gateway {} is accepted", gateway.key))
-            }
+            (None, None, false) => pending(format!(
+                "no listener of Gateway {} is accepted; see its status",
+                gateway.key
+            )),
             (None, None, true) => Ok(()),
         }
+    }
+
+    /// The listeners that one parentRef means, and that take the route.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn matching(
+        &self,
+        route: &Route<'_>,
+        parent: &ParentReference,
+        gateway: &GatewayState<'_>,
+    ) -> Result<Vec<usize>, Problem> {
+        let named = |listener: &ListenerState<'_>| {
+            parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
+                && parent.port.is_none_or(|port| port == listener.spec.port)
+        };
+        let namespace = &route.key.namespace;
+        let no = |reason, message: String| Err(Problem::new(reason, "spec.parentRefs", message));
+        let listeners = || gateway.listeners.iter().enumerate().filter(|(_, l)| named(l));
+        if listeners().next().is_none() {
+            let port = parent.port.map(|port| format!(" on port {port}")).unwrap_or_default();
+            let name = parent.section_name.as_deref();
+            let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+            let known: Vec<&str> = gateway.listeners.iter().map(|l| &*l.spec.name).collect();
+            let message = format!(
+                "Gateway {} has no listener{name}{port}; it has {}",
+                gateway.key,
+                known.join(", ")
+            );
+            return no("NoMatchingParent", message);
+        }
+        let allows = |l: &ListenerState<'_>| l.allows(self.snapshot, gateway.key, namespace);
+        let allowed: Vec<_> = listeners().filter(|(_, l)| allows(l)).collect();
+        if allowed.is_empty() {
+            let message = format!(
+                "no listener of Gateway {} allows HTTPRoutes of namespace {namespace}; its \
+                 allowedRoutes must name them",
+                gateway.key
+            );
+            return no("NotAllowedByListeners", message);
+        }
+        let meets = |l: &ListenerState<'_>| {
+            route.hostnames.iter().any(|name| hostname::intersect(name, &l.hostname))
+        };
+        let matching: Vec<usize> =
+            allowed.iter().filter(|(_, l)| meets(l)).map(|(i, _)| *i).collect();
+        if matching.is_empty() {
+            let known: BTreeSet<&str> = allowed.iter().map(|(_, l)| &*l.hostname).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            let message = format!(
+                "no name in spec.hostnames is one of Gateway {}: use names of {}",
+                gateway.key,
+                known.join(", ")
+            );
+            return no("NoMatchingListenerHostname", message);
+        }
+        Ok(matching)
     }
 
     /// Why the route's regular expressions find no room under one of these listeners.

@@ -65,7 +65,10 @@ fn one(at: &str, m: &HttpRouteMatch, memo: &mut Recall<'_>) -> Result<Compiled, 
     for (i, header) in m.headers.iter().enumerate() {
         let field = format!("headers[{i}]");
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| {
-            unsupported(&field, format!("{:?} is not a header field name", header.name))
+            unsupported(
+                &field,
+                format!("{:?} is not a header field name; write it like X-Name", header.name),
+            )
         })?;
         // Of several matches with one name, all but the first are ignored (HTTPRoute).
         if seen.insert(name.as_str().to_owned()) {
@@ -111,12 +114,12 @@ pub(super) fn prefix(path: &str) -> PathMatch {
 pub(super) fn absolute(path: &str) -> Result<Cow<'_, str>, String> {
     let odd = |segment: &str| segment == "." || segment == "..";
     if !path.starts_with('/') {
-        return Err(format!("{path:?} does not begin with a slash"));
+        return Err(format!("{path:?} does not begin with a slash; write it like /app"));
     }
     if path.contains(['?', '#']) || path.contains("//") || path.split('/').any(odd) {
         return Err(format!(
-            "{path:?} can never match: paths are compared without a query, and without empty, \
-             `.` and `..` segments"
+            "{path:?} can never match: write it without a query, and without empty, `.` and \
+             `..` segments"
         ));
     }
     normalise(path).map_err(|_| format!("{path:?} has no normal form; percent-encode it rightly"))

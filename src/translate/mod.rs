@@ -8,6 +8,7 @@ mod annotations;
 mod backends;
 mod binds;
 mod certificates;
+mod draft;
 mod endpoints;
 mod filters;
 mod gateway;

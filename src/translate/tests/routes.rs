@@ -103,6 +103,37 @@ spec: {ports: [{port: 80}]}";
 }
 
 #[test]
+fn a_mirror_needs_a_grant_as_any_backend_does() {
+    let mirror = "requestMirror: {backendRef: {name: app, namespace: other, port: 80}}";
+    let spec = format!(
+        "  rules:\n  - filters: [{{type: RequestMirror, {mirror}}}]\n    \
+         backendRefs: [{{name: app, port: 8080}}]"
+    );
+    let service = "
+kind: Service
+metadata: {name: app, namespace: other}
+spec: {ports: [{port: 80}]}";
+    let grant = |namespace: &str| {
+        format!(
+            "
+kind: ReferenceGrant
+metadata: {{name: g, namespace: {namespace}}}
+spec:
+  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}}]
+  to: [{{group: '', kind: Service}}]"
+        )
+    };
+    for (grant, mirrors) in [(grant("infra"), 0), (grant("other"), 1)] {
+        let parts = [GATEWAY, SERVICE, service, &grant, &route("r", &spec)];
+        let translation = translate(&world(&parts));
+        assert_eq!(outcome(&translation.graph, 80, "a", "/"), "app*1");
+        assert_eq!(find(&translation.graph, 80, "a", "/").unwrap().mirrors.len(), mirrors);
+        let resolved = ["False/RefNotPermitted", "True/ResolvedRefs"][mirrors];
+        assert_eq!(of_route(&translation, "r", "ResolvedRefs"), resolved);
+    }
+}
+
+#[test]
 fn a_route_that_no_listener_takes_is_told_the_reason() {
     let same = GATEWAY.replace("from: All", "from: Same");
     let parent = |parent: &str| {
@@ -125,6 +156,7 @@ spec: {{parentRefs: [{parent}], hostnames: [b.example], rules: [{{}}]}}"
         assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "True/ResolvedRefs");
         assert_eq!(listener_status(&translation, "http")["attachedRoutes"], 0);
         assert_eq!(outcome(&translation.graph, 80, "b.example", "/"), "NoRoute");
+        assert_eq!(notes(&translation, "r"), [format!("{reason} spec.parentRefs")]);
     }
 }
 
