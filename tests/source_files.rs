@@ -259,3 +259,18 @@ async fn external_names_are_resolved_before_the_first_pass() {
     let snapshot = pass(&mut Source::Files(files.unwrap())).await;
     assert_eq!(snapshot.resolved["localhost"][0].to_string(), "127.0.0.1");
 }
+
+#[test]
+fn a_link_to_a_folder_that_it_is_in_is_told_once() {
+    let folder = folder();
+    write(&folder, "a.yaml", &service("a", 1));
+    symlink(".", folder.path().join("loop")).unwrap();
+    let problems = refused(folder.path());
+    assert_eq!(problems, ["loop: cannot be read: is a link to a folder that it is in; remove it"]);
+}
+
+#[test]
+fn a_path_that_is_named_and_is_no_file_is_told() {
+    let path = Path::new("/dev/null");
+    assert_eq!(refused(path), ["/dev/null: cannot be read: is neither a file nor a folder"]);
+}

@@ -1,5 +1,6 @@
 //! Everything that `run` starts, wired together, and its end.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +88,7 @@ pub(super) async fn serve(args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
     });
     if args.demo {
         let ports = (gateway_port, http_port, admin_address.port());
-        tokio::spawn(invite(house.lifecycle.clone(), ports));
+        tokio::spawn(invite(house.lifecycle.clone(), proxy.listening(), ports));
     }
 
     let timetable = Timetable { delay: args.drain_delay, timeout: args.drain_timeout };
@@ -233,10 +234,30 @@ fn controller(
     }
 }
 
-/// Says what to try, once it works. The ports: of the Gateway, of Ingress, of admin.
-async fn invite(lifecycle: Lifecycle, (gateway, ingress, admin): (u16, u16, u16)) {
+/// Says what to try, once it works, or which port is taken. The ports: of the Gateway, of
+/// Ingress, of admin.
+async fn invite(
+    lifecycle: Lifecycle,
+    mut listening: Listening,
+    (gateway, ingress, admin): (u16, u16, u16),
+) {
+    let all_tried = |tried: &Arc<BTreeMap<u16, _>>| {
+        [gateway, ingress].iter().all(|port| tried.contains_key(port))
+    };
+    let Ok(tried) = listening.wait_for(all_tried).await.map(|tried| Arc::clone(&tried)) else {
+        return;
+    };
+    for (port, _) in tried.iter().filter(|(_, bound)| bound.is_err()) {
+        eprintln!(
+            "tidegate: port {port} is taken: free it (it is tried again every second), or start \
+             with another --port-offset"
+        );
+    }
     lifecycle.reached(Phase::Ready).await;
-    if lifecycle.phase() == Phase::Ready {
+    let all_bound = |tried: &Arc<BTreeMap<u16, Result<_, _>>>| {
+        [gateway, ingress].iter().all(|port| matches!(tried.get(port), Some(Ok(()))))
+    };
+    if listening.wait_for(all_bound).await.is_ok() && lifecycle.phase() == Phase::Ready {
         eprintln!("\n{}\n", demo::hints(gateway, ingress, admin));
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::source::{self, FileProblem, Handle, Origin};
-use crate::translate::{Note, Settings, translate};
+use crate::translate::{Note, Settings, Snapshot, translate};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,7 +36,27 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     for line in &lines {
         writeln!(out, "{line}")?;
     }
+    // For people: scripts read stdout and the exit code.
+    match objects(&world.snapshot()) {
+        0 => eprintln!("no object of a kind that Tidegate reads was found"),
+        objects => eprintln!("{objects} objects, {} problems", lines.len()),
+    }
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many objects were read. Namespaces do not count: they are made where they are missing.
+fn objects(snapshot: &Snapshot) -> usize {
+    snapshot.gateway_classes.len()
+        + snapshot.gateways.len()
+        + snapshot.http_routes.len()
+        + snapshot.reference_grants.len()
+        + snapshot.ingress_classes.len()
+        + snapshot.ingresses.len()
+        + snapshot.services.len()
+        + snapshot.endpoint_slices.len()
+        + snapshot.secrets.len()
+        + snapshot.middlewares.len()
+        + snapshot.rate_limits.len()
 }
 
 /// What is wrong, in the order of files and lines; the same is said once.

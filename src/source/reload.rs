@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{error, warn};
@@ -122,12 +122,16 @@ fn watch(paths: &[PathBuf], tell: Sender<Wake>) -> Option<RecommendedWatcher> {
     }
 }
 
+/// Number, length and time of the last change, of the rights too: they decide whether a file can
+/// be read.
+type State = (u64, u64, i64, i64);
+
 /// A file as it was.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     path: PathBuf,
     /// None: it could not be looked at.
-    state: Option<(u64, u64, SystemTime)>,
+    state: Option<State>,
 }
 
 /// All files that would be read.
@@ -151,14 +155,14 @@ fn look_at(path: &Path, named: bool, depth: usize, seen: &mut Vec<Seen>) {
             }
         }
         _ if named || is_manifest(path) => {
-            let state = metadata.as_ref().and_then(identity);
+            let state = metadata.as_ref().map(identity);
             seen.push(Seen { path: path.to_owned(), state });
         }
         _ => {}
     }
 }
 
-fn identity(metadata: &Metadata) -> Option<(u64, u64, SystemTime)> {
+fn identity(metadata: &Metadata) -> State {
     use std::os::unix::fs::MetadataExt;
-    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
 }
