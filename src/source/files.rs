@@ -125,7 +125,9 @@ fn first(
     world.brings(false, settings.external_names);
     let watch = world.new_watch();
     let mut files = Files { paths, embedded, watch, held: BTreeMap::new() };
-    let problems = files.load(&world);
+    let news = files.read();
+    let problems = news.problems.clone();
+    news.publish(&world, watch);
     (world, problems, files)
 }
 
@@ -139,10 +141,11 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// [`Files::load`] while running: problems are told, once each.
+    /// Reads everything again, while running: problems are told, once each.
     pub fn reload(&mut self, world: &Handle) {
         let before = world.problems();
-        let problems = self.load(world);
+        let news = self.read();
+        let problems = &news.problems;
         for problem in problems.iter().filter(|problem| !before.contains(problem)) {
             warn!("{problem}");
         }
@@ -154,14 +157,15 @@ impl Files {
             let problems = problems.len();
             warn!(problems, objects, "files read again; what is wrong keeps its last good version");
         }
+        news.publish(world, self.watch);
     }
 
     fn objects(&self) -> usize {
         self.held.values().map(BTreeSet::len).sum()
     }
 
-    /// Reads everything and puts it into the world.
-    fn load(&mut self, world: &Handle) -> Vec<FileProblem> {
+    /// Reads everything.
+    fn read(&mut self) -> News {
         let mut read = Found::default();
         for embedded in &self.embedded {
             read.text(&Arc::from(embedded.name.as_str()), &embedded.text);
@@ -204,10 +208,24 @@ impl Files {
         }
         arrivals.extend(missing_namespaces(taken.keys().chain(&kept)));
         self.held = held;
-        world.replace(self.watch, arrivals, &kept);
         problems.sort();
-        world.set_problems(problems.clone());
-        problems
+        News { arrivals, kept, problems }
+    }
+}
+
+/// What the files hold now.
+struct News {
+    arrivals: Vec<Arrival>,
+    /// What could not be read and stays.
+    kept: BTreeSet<(ObjectKind, Key)>,
+    problems: Vec<FileProblem>,
+}
+
+impl News {
+    /// Puts it into the world; the problems first, so that whoever sees the objects sees them.
+    fn publish(self, world: &Handle, watch: WatchId) {
+        world.set_problems(self.problems);
+        world.replace(watch, self.arrivals, &self.kept);
     }
 }
 
