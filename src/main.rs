@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -14,7 +12,7 @@ fn main() -> ExitCode {
         eprintln!("tidegate: another TLS provider was installed before ours");
         return ExitCode::FAILURE;
     }
-    match tidegate::cli::Cli::parse().execute() {
+    match tidegate::cli::Cli::of_process().execute() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tidegate: {error:#}");

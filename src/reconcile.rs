@@ -119,10 +119,12 @@ impl Reconciler {
         for note in notes.iter().filter(|note| !self.told.contains(*note)) {
             let kind = note.kind.kind();
             let (object, reason, field) = (&note.key, &note.reason, &note.field);
+            // Only files are places.
+            let at = self.source.handle().origin(note.kind, &note.key).map(tracing::field::display);
             if note.warning {
-                tracing::warn!(kind, %object, %reason, field, "{}", note.message);
+                tracing::warn!(kind, %object, %reason, field, at, "{}", note.message);
             } else {
-                tracing::info!(kind, %object, %reason, field, "{}", note.message);
+                tracing::info!(kind, %object, %reason, field, at, "{}", note.message);
             }
         }
         self.told = notes.iter().cloned().collect();

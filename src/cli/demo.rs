@@ -25,20 +25,24 @@ pub const MANIFESTS: &[(&str, &str)] = &[
 ];
 
 /// What to try, once it is ready.
-pub fn hints(http: u16, admin: u16) -> String {
-    HINTS.replace("HTTP", &http.to_string()).replace("ADMIN", &admin.to_string())
+pub fn hints(gateway: u16, ingress: u16, admin: u16) -> String {
+    HINTS
+        .replace("GATEWAY", &gateway.to_string())
+        .replace("INGRESS", &ingress.to_string())
+        .replace("ADMIN", &admin.to_string())
 }
 
 const HINTS: &str = "\
 The demo serves the manifests of manifests/quickstart. Try:
-  curl -i localhost:HTTP/                                  the echo backend, by a route
-  curl -i localhost:HTTP/old/page                          a redirect
-  curl -i localhost:HTTP/headers                           headers changed both ways
-  curl -i -H 'Host: ingress.localhost' localhost:HTTP/     the same backend, by Ingress
-  curl -i localhost:HTTP/limited/users/42                  a Middleware's rewrite
-  for i in $(seq 20); do curl -s -o /dev/null -w '%{http_code}\\n' localhost:HTTP/limited/; done
-                                                           a RateLimit: 200, then 429
-  curl localhost:ADMIN/config                               what is live";
+  curl -i localhost:GATEWAY/                   the echo backend, by an HTTPRoute
+  curl -i localhost:GATEWAY/old/page           a redirect
+  curl -i localhost:GATEWAY/headers            headers changed both ways
+  curl -i localhost:GATEWAY/limited/users/42   a Middleware's rewrite
+  for i in $(seq 20); do curl -s -o /dev/null -w '%{http_code}\\n' localhost:GATEWAY/limited/; done
+                                            a RateLimit: 200, then 429
+  curl -i -H 'Host: ingress.localhost' localhost:INGRESS/
+                                            the same backend, by an Ingress
+  curl localhost:ADMIN/config                what is live";
 
 /// The EndpointSlice that leads to the echo backend at `addr`, as JSON (which is YAML).
 pub fn endpoints(addr: SocketAddr) -> String {

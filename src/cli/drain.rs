@@ -23,7 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Args {
     /// The admin address of the process, as it was given to `run`. Only its port matters: the
     /// process is asked over loopback.
-    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9901",
+          value_parser = parse::address)]
     admin: SocketAddr,
     /// The delay that was given to `run`: the answer is waited for as long, and 5 s more.
     #[arg(long, env = "TIDEGATE_DRAIN_DELAY", value_name = "TIME", default_value = "10s",

@@ -9,8 +9,13 @@ use super::run::LogFormat;
 
 /// Starts logging for the whole process; panics become log lines, too.
 pub(super) fn start(format: LogFormat, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)
-        .with_context(|| format!("--log-level {level:?} is neither a level nor a filter"))?;
+    // The cause would say the same at length.
+    let filter = EnvFilter::try_new(level).ok().with_context(|| {
+        format!(
+            "--log-level {level:?} is neither a level (error, warn, info, debug, trace) nor a \
+             filter such as info,tidegate::translate=debug"
+        )
+    })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

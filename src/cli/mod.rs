@@ -15,7 +15,7 @@ pub mod validate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A Kubernetes ingress and Gateway API controller with its proxy inside.
 #[derive(Debug, Parser)]
@@ -38,6 +38,13 @@ pub enum Command {
 }
 
 impl Cli {
+    /// The flags and the environment of this process. Ends it where they are wrong, and for help.
+    pub fn of_process() -> Self {
+        let matches = command().get_matches();
+        // What matched the definition can be taken from it.
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what was asked. An error is for people: it is printed, and the exit code is 1.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
@@ -49,10 +56,19 @@ impl Cli {
     }
 }
 
+/// The definition, where a variable that is empty is as good as none: that is how manifests and
+/// shells unset one.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
+            if empty { arg.env(None::<&'static str>) } else { arg }
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! The values of flags, parsed once at the edge.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,6 +11,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: SignedDuration =
         text.parse().map_err(|_| "not a duration such as 10s, 500ms or 1m30s".to_owned())?;
     Duration::try_from(parsed).map_err(|_| "a duration cannot be negative here".to_owned())
+}
+
+/// `127.0.0.1:9901`, `[::1]:9901`. A name would have to be resolved first, and may change.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an IP address and a port such as 127.0.0.1:9901".to_owned())
 }
 
 /// An inclusive range of ports.
@@ -60,6 +65,14 @@ mod tests {
         assert_eq!(port_range("20000-29999"), Ok(PortRange { first: 20000, last: 29999 }));
         for wrong in ["20000", "3-2", "0-100", "30000-20000", "20000-99999", "a-b"] {
             assert!(port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_port_and_no_name() {
+        assert_eq!(address("[::1]:9901").unwrap().port(), 9901);
+        for wrong in ["9901", ":9901", "localhost:9901", "127.0.0.1"] {
+            assert!(address(wrong).unwrap_err().contains("such as 127.0.0.1:9901"), "{wrong}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use ipnet::IpNet;
 
 use super::logging;
@@ -20,7 +21,8 @@ pub struct Args {
           help_heading = "Source")]
     pub from: Vec<PathBuf>,
     /// Serve the quickstart's manifests, compiled in, with an echo backend.
-    #[arg(long, env = "TIDEGATE_DEMO", conflicts_with = "from", help_heading = "Source")]
+    #[arg(long, env = "TIDEGATE_DEMO", conflicts_with = "from", help_heading = "Source",
+          value_parser = BoolishValueParser::new())]
     pub demo: bool,
     /// Only look at these namespaces; by default at all of them.
     #[arg(
@@ -60,22 +62,27 @@ pub struct Args {
     pub ingress_class: String,
     /// Accept Services of type ExternalName as backends. Always on with --from. In a cluster it
     /// lets whoever may write a Service send traffic to any name that the pods can reach.
-    #[arg(long, env = "TIDEGATE_ENABLE_EXTERNAL_NAME", help_heading = "Source")]
+    #[arg(long, env = "TIDEGATE_ENABLE_EXTERNAL_NAME", help_heading = "Source",
+          value_parser = BoolishValueParser::new())]
     pub enable_external_name: bool,
 
     /// Where /livez, /readyz and /metrics are served; what shows or changes more answers
     /// loopback only. Default: 127.0.0.1:9901, in a pod 0.0.0.0:9901.
-    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", help_heading = "Ports")]
+    #[arg(long, env = "TIDEGATE_ADMIN", value_name = "ADDR", value_parser = parse::address,
+          help_heading = "Ports")]
     pub admin: Option<SocketAddr>,
     /// Added to the privileged ports (below 1024) of listeners with --from, --demo and
     /// --host-ports: with 8000, 80 becomes 8080 and 443 becomes 8443. Default: 0 if this
     /// process may bind privileged ports, else 8000; with --demo always 8000.
-    #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N", help_heading = "Ports")]
+    #[arg(long, env = "TIDEGATE_PORT_OFFSET", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(..=64512), help_heading = "Ports")]
     pub port_offset: Option<u16>,
-    /// The port for Ingress without TLS. Default: 8080, with --from 80 and the offset.
+    /// The port for Ingress without TLS. Default: 8080, with --from 80 and the offset, with
+    /// --demo 81 and the offset (its Gateway claims every host of port 80). 0: none.
     #[arg(long, env = "TIDEGATE_INGRESS_HTTP_PORT", value_name = "PORT", help_heading = "Ports")]
     pub ingress_http_port: Option<u16>,
-    /// The port for Ingress with TLS. Default: 8443, with --from 443 and the offset.
+    /// The port for Ingress with TLS. Default: 8443, with --from and --demo 443 and the
+    /// offset. 0: none.
     #[arg(long, env = "TIDEGATE_INGRESS_HTTPS_PORT", value_name = "PORT", help_heading = "Ports")]
     pub ingress_https_port: Option<u16>,
     /// Container ports, of which each listener port of each Gateway in a cluster gets one.
@@ -84,12 +91,14 @@ pub struct Args {
     pub gateway_ports: PortRange,
     /// In a cluster: bind the listeners' own ports (and the offset) instead of --gateway-ports.
     /// For DaemonSets with host ports.
-    #[arg(long, env = "TIDEGATE_HOST_PORTS", help_heading = "Ports")]
+    #[arg(long, env = "TIDEGATE_HOST_PORTS", help_heading = "Ports",
+          value_parser = BoolishValueParser::new())]
     pub host_ports: bool,
 
-    /// Threads that serve traffic. Default: the CPUs that the cgroup and the affinity mask allow.
+    /// Threads that serve traffic. Default, and what 0 stands for: as many as the CPUs that the
+    /// cgroup and the affinity mask allow.
     #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N",
-          value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Serving")]
+          value_parser = clap::value_parser!(u16).range(..=1024), help_heading = "Serving")]
     pub workers: Option<u16>,
     /// Peers (CIDRs) whose X-Forwarded-* headers are believed; from others they are overwritten.
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',',
@@ -125,7 +134,8 @@ pub struct Args {
     pub log_level: String,
     /// One line on stdout for each request.
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", value_name = "BOOL", default_value_t = true,
-          action = clap::ArgAction::Set, help_heading = "Logging")]
+          action = clap::ArgAction::Set, value_parser = BoolishValueParser::new(),
+          help_heading = "Logging")]
     pub access_log: bool,
 
     /// The namespace of this pod, where its Service and Lease are. Default: POD_NAMESPACE, then

@@ -57,6 +57,7 @@ pub(super) async fn serve(args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
         None
     };
     let http_port = settings.ingress_http_port;
+    let gateway_port = settings.ports.own(80);
     let trusted_proxies = settings.trusted_proxies.clone();
     let Some(source) = start_source(args, settings, cluster.as_ref(), &house).await? else {
         return Ok(ExitCode::FAILURE);
@@ -85,7 +86,8 @@ pub(super) async fn serve(args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
         tokio::spawn(controller.run())
     });
     if args.demo {
-        tokio::spawn(invite(house.lifecycle.clone(), http_port, admin_address.port()));
+        let ports = (gateway_port, http_port, admin_address.port());
+        tokio::spawn(invite(house.lifecycle.clone(), ports));
     }
 
     let timetable = Timetable { delay: args.drain_delay, timeout: args.drain_timeout };
@@ -102,10 +104,13 @@ pub(super) async fn serve(args: &Args, plan: Plan) -> anyhow::Result<ExitCode> {
 
 impl Cluster {
     async fn connect(pod: &Pod) -> anyhow::Result<Self> {
-        let client = source::connect().await.context(
-            "no cluster can be found: neither a kubeconfig nor a pod's service account is here; \
-             to serve files, use --from PATH",
-        )?;
+        // Its causes repeat what it says itself.
+        let client = source::connect().await.map_err(|error| {
+            anyhow::anyhow!(
+                "no cluster can be found; set KUBECONFIG, or serve files with --from PATH or the \
+                 quickstart with --demo: {error}"
+            )
+        })?;
         let namespace = pod.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         Ok(Cluster { client, namespace })
@@ -228,10 +233,10 @@ fn controller(
     }
 }
 
-/// Says what to try, once it works.
-async fn invite(lifecycle: Lifecycle, http_port: u16, admin_port: u16) {
+/// Says what to try, once it works. The ports: of the Gateway, of Ingress, of admin.
+async fn invite(lifecycle: Lifecycle, (gateway, ingress, admin): (u16, u16, u16)) {
     lifecycle.reached(Phase::Ready).await;
     if lifecycle.phase() == Phase::Ready {
-        eprintln!("\n{}\n", demo::hints(http_port, admin_port));
+        eprintln!("\n{}\n", demo::hints(gateway, ingress, admin));
     }
 }

@@ -12,6 +12,10 @@ const ADMIN_PORT: u16 = 9901;
 /// What privileged ports are shifted by for those who cannot bind them.
 const SHIFT: u16 = 8000;
 
+/// The demo's port for Ingress, before the offset: its Gateway claims every host of port 80. In
+/// a cluster Ingresses have an address of their own, too.
+const DEMO_INGRESS: u16 = 81;
+
 /// What `run` is to do, in one of two modes.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -72,7 +76,7 @@ impl Plan {
         Ok(Plan {
             settings: settings(args, machine, files),
             admin: args.admin.unwrap_or(SocketAddr::new(default_admin, ADMIN_PORT)),
-            workers: args.workers.map_or(machine.cpus, usize::from),
+            workers: args.workers.filter(|n| *n > 0).map_or(machine.cpus, usize::from),
             pod,
         })
     }
@@ -90,20 +94,26 @@ fn settings(args: &Args, machine: Machine, files: bool) -> Settings {
     let ingress = |given: Option<u16>, port: u16| {
         given.unwrap_or(if own { port.saturating_add(offset) } else { port + SHIFT })
     };
+    let ingress_http = if args.demo { DEMO_INGRESS } else { 80 };
     Settings {
         controller_name: args.controller_name.clone(),
         ingress_controller_name: args.ingress_controller_name.clone(),
         ingress_class: args.ingress_class.clone(),
         ports,
-        ingress_http_port: ingress(args.ingress_http_port, 80),
+        ingress_http_port: ingress(args.ingress_http_port, ingress_http),
         ingress_https_port: ingress(args.ingress_https_port, 443),
         // The namespace may be known only by the client.
         own_service: None,
         external_names: files || args.enable_external_name,
         cluster: !files,
-        watch_namespaces: args.watch_namespaces.clone(),
+        watch_namespaces: names(&args.watch_namespaces),
         trusted_proxies: args.trusted_proxies.clone(),
     }
+}
+
+/// Without the blanks of a list that was written as text: an empty one names nobody.
+fn names(list: &[String]) -> Vec<String> {
+    list.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 impl Pod {
@@ -154,8 +164,22 @@ mod tests {
     fn files_keep_their_ports_where_that_is_allowed_and_the_demo_never_does() {
         assert_eq!(http_port(LAPTOP, &["--from", "."]), 8080);
         assert_eq!(http_port(ROOT, &["--from", "."]), 80);
-        assert_eq!(http_port(ROOT, &["--demo"]), 8080);
-        assert_eq!(http_port(ROOT, &["--demo", "--port-offset", "0"]), 80);
+        assert_eq!(plan(ROOT, &["--demo"]).settings.ports, Ports::Own { offset: 8000 });
+        let own = plan(ROOT, &["--demo", "--port-offset", "0"]).settings.ports;
+        assert_eq!(own, Ports::Own { offset: 0 });
+    }
+
+    #[test]
+    fn the_demo_has_a_port_for_ingress_that_no_gateway_claims() {
+        assert_eq!(http_port(ROOT, &["--demo"]), 8081);
+        assert_eq!(http_port(LAPTOP, &["--demo", "--ingress-http-port", "9000"]), 9000);
+    }
+
+    #[test]
+    fn an_empty_list_of_namespaces_means_all() {
+        let watched = |list: &str| plan(IN_POD, &["--watch-namespaces", list]).settings;
+        assert!(watched("").watch_namespaces.is_empty());
+        assert_eq!(watched("a, b,").watch_namespaces, ["a", "b"]);
     }
 
     #[test]
@@ -191,5 +215,6 @@ mod tests {
     fn a_worker_for_each_cpu_unless_told_otherwise() {
         assert_eq!(plan(LAPTOP, &["--demo"]).workers, 4);
         assert_eq!(plan(LAPTOP, &["--demo", "--workers", "1"]).workers, 1);
+        assert_eq!(plan(LAPTOP, &["--workers", "0"]).workers, 4, "as the chart says it");
     }
 }

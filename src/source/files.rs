@@ -37,12 +37,16 @@ pub struct Embedded {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     pub file: Arc<str>,
+    /// From 1; 0: the file as a whole.
     pub line: u32,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
     }
 }
 
@@ -86,6 +90,10 @@ impl FileSource {
             let work = tokio::spawn(dns::run(world.clone()));
             AbortOnDropHandle::new(work)
         });
+        match files.objects() {
+            0 => warn!("no object of a kind that Tidegate reads is in any of the files"),
+            objects => info!(objects, "files read"),
+        }
         let reload = Reload::start(files, world.clone());
         Ok(FileSource { world, pace: Pace::default(), _reload: reload, _dns: dns })
     }
@@ -136,12 +144,20 @@ impl Files {
         let before = world.problems();
         let problems = self.load(world);
         for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-            warn!("{problem}; the last good version stays");
+            warn!("{problem}");
         }
-        match problems.is_empty() {
-            true => info!("files read again"),
-            false => count(&world.stats().reload_errors),
+        let objects = self.objects();
+        if problems.is_empty() {
+            info!(objects, "files read again");
+        } else {
+            count(&world.stats().reload_errors);
+            let problems = problems.len();
+            warn!(problems, objects, "files read again; what is wrong keeps its last good version");
         }
+    }
+
+    fn objects(&self) -> usize {
+        self.held.values().map(BTreeSet::len).sum()
     }
 
     /// Reads everything and puts it into the world.
@@ -151,9 +167,9 @@ impl Files {
             read.text(&Arc::from(embedded.name.as_str()), &embedded.text);
         }
         for path in &self.paths {
-            read.path(path, true, 0);
+            read.path(path, true);
         }
-        let Found { files, mut problems, lost } = read;
+        let Found { files, mut problems, lost, .. } = read;
         let mut taken: BTreeMap<(ObjectKind, Key), String> = BTreeMap::new();
         let mut kept = BTreeSet::new();
         let mut held = BTreeMap::new();
@@ -227,6 +243,8 @@ struct Found {
     problems: Vec<FileProblem>,
     /// Paths that could not be opened: what was below them stays.
     lost: Vec<PathBuf>,
+    /// The folders that what is being read is in, without links.
+    within: Vec<PathBuf>,
 }
 
 impl Found {
@@ -235,37 +253,49 @@ impl Found {
     }
 
     /// A file, or a folder and what is in it, in the order of names.
-    fn path(&mut self, path: &Path, named: bool, depth: usize) {
+    fn path(&mut self, path: &Path, named: bool) {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return self.lose(path, &error.to_string()),
         };
-        if metadata.is_dir() && depth < DEEPEST {
-            self.folder(path, depth);
+        if metadata.is_dir() {
+            self.folder(path);
         } else if metadata.is_file() && (named || is_manifest(path)) {
             match read_text(path, metadata.len()) {
                 Ok(text) => self.text(&Arc::from(path.to_string_lossy()), &text),
                 Err(message) => self.lose(path, &message),
             }
+        } else if named {
+            self.lose(path, "is neither a file nor a folder");
         }
     }
 
-    fn folder(&mut self, path: &Path, depth: usize) {
+    fn folder(&mut self, path: &Path) {
+        let real = std::fs::canonicalize(path);
         let entries: Result<Vec<_>, _> =
             std::fs::read_dir(path).and_then(|entries| entries.collect());
-        let mut names: Vec<PathBuf> = match entries {
-            Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
-            Err(error) => return self.lose(path, &error.to_string()),
+        let (real, entries) = match (real, entries) {
+            (Ok(real), Ok(entries)) => (real, entries),
+            (Err(error), _) | (_, Err(error)) => return self.lose(path, &error.to_string()),
         };
-        names.sort();
-        for name in names.iter().filter(|name| !is_hidden(name)) {
-            self.path(name, false, depth + 1);
+        if self.within.contains(&real) {
+            return self.lose(path, "is a link to a folder that it is in; remove it");
         }
+        if self.within.len() >= DEEPEST {
+            return self.lose(path, &format!("more than {DEEPEST} folders in each other"));
+        }
+        let mut names: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        names.sort();
+        self.within.push(real);
+        for name in names.iter().filter(|name| !is_hidden(name)) {
+            self.path(name, false);
+        }
+        self.within.pop();
     }
 
     fn lose(&mut self, path: &Path, message: &str) {
         let file = Arc::from(path.to_string_lossy());
-        self.problems.push(FileProblem::new(&file, 1, format!("cannot be read: {message}")));
+        self.problems.push(FileProblem::new(&file, 0, format!("cannot be read: {message}")));
         self.lost.push(path.to_owned());
     }
 }

@@ -91,7 +91,8 @@ impl Annotations {
     ) -> Result<(), (Option<Reason>, String)> {
         let names: Vec<&str> = value.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
         if names.len() > MAX_NAMES {
-            let message = format!("{} names, at most {MAX_NAMES}", names.len());
+            let message =
+                format!("{} names; at most {MAX_NAMES} are read, join Middlewares", names.len());
             return Err((Some(Reason::UnsupportedValue), message));
         }
         self.policies.extend(names.into_iter().map(|n| (field.to_owned(), kind, n.to_owned())));

@@ -216,7 +216,8 @@ impl Pass<'_> {
                 let secret = Key::new(&*key.namespace, name);
                 let data = self.snapshot.secrets.get(&secret).and_then(|s| s.data.as_ref());
                 let ca = data.and_then(|data| data.get("ca.crt"));
-                let missing = || format!("Secret {secret} with the key ca.crt does not exist");
+                let missing =
+                    || format!("Secret {secret} with the key ca.crt does not exist; create it");
                 Roots::Pem(ca.ok_or_else(|| invalid(TLS_SECRET, missing()))?.0.clone())
             }
         };

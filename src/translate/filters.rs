@@ -70,7 +70,9 @@ pub(super) fn read(filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
             let reference = filter.extension_ref.as_ref();
             return Ok(Filter::Extension(reference.ok_or(missing("extensionRef"))?));
         }
-        FilterType::Other(other) => return Err(format!("filter type {other:?} is not supported")),
+        FilterType::Other(other) => {
+            return Err(format!("filter type {other:?} is not supported; remove it"));
+        }
     }))
 }
 
@@ -103,7 +105,9 @@ fn path_of(modifier: &PathModifier) -> Result<path_modifier::PathModifier, Strin
                 path_modifier::PathModifierType::ReplacePrefixMatch
             }
             PathModifierType::Other(other) => {
-                return Err(format!("path modifier {other:?} is not supported"));
+                return Err(format!(
+                    "path modifier {other:?} is not supported; use ReplaceFullPath or ReplacePrefixMatch"
+                ));
             }
         },
         replace_full_path: modifier.replace_full_path.clone(),
@@ -117,7 +121,9 @@ fn path_of(modifier: &PathModifier) -> Result<path_modifier::PathModifier, Strin
 /// A message for the user: the share is more than all, or not a share.
 pub(super) fn share_of(mirror: &MirrorFilter) -> Result<(u32, u32), String> {
     let (numerator, denominator) = match (mirror.percent, mirror.fraction) {
-        (Some(_), Some(_)) => return Err("`percent` and `fraction` exclude each other".into()),
+        (Some(_), Some(_)) => {
+            return Err("`percent` and `fraction` exclude each other; keep one".into());
+        }
         (Some(percent), None) => (percent, 100),
         (None, Some(fraction)) => (fraction.numerator, fraction.denominator.unwrap_or(100)),
         (None, None) => (1, 1),

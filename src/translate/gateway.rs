@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::certificates::names;
 use super::gateway_class::Classes;
 use super::hostname;
 use super::infrastructure::service_name;
@@ -82,7 +81,7 @@ impl<'s> Pass<'s> {
                 .listeners
                 .iter()
                 .filter(|l| l.serves())
-                .filter_map(|l| Some((l.bound?, l.port, l.tls)))
+                .filter_map(|l| Some((l.bound?, l.public?, l.tls)))
                 .collect();
             for (port, public, tls) in serving {
                 self.binds.bind(port, public, tls);
@@ -108,14 +107,14 @@ impl<'s> Pass<'s> {
     fn show(&mut self, port: u16, listener: &ListenerState<'_>) {
         if let [_, _, ..] = listener.certificates.as_slice() {
             for certificate in &listener.certificates {
-                let names = names(certificate).into_iter();
+                let names = certificate.names.iter();
                 for name in names.filter(|name| within(name, &listener.hostname)) {
-                    self.binds.certify(port, &name, certificate);
+                    self.binds.certify(port, name, &certificate.key);
                 }
             }
         }
         if let Some(first) = listener.certificates.first() {
-            self.binds.certify(port, &listener.hostname, first);
+            self.binds.certify(port, &listener.hostname, &first.key);
         }
     }
 
@@ -240,7 +239,10 @@ impl<'s> Pass<'s> {
         let wanted = gateway.object.spec.addresses.iter().filter(|a| !a.value.is_empty());
         for address in wanted {
             if !has.iter().any(|has| has.value == address.value) {
-                let message = format!("the load balancer did not take address {}", address.value);
+                let message = format!(
+                    "the load balancer did not take address {}; ask for one that it has",
+                    address.value
+                );
                 return no("AddressNotUsable", message);
             }
         }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::draft::Compiled;
 use super::gateway::{ByKey, GatewayState};
 use super::hostname;
 use super::listeners::ListenerState;
 use super::pass::{Pass, created};
-use super::rules::Compiled;
 use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, HttpRoute, HttpRouteStatus, ParentReference, RouteParentStatus};
@@ -18,6 +18,10 @@ const OWNED: [&str; 3] = ["Accepted", "ResolvedRefs", "PartiallyInvalid"];
 
 /// Most entries of `HTTPRoute.status.parents`, of all controllers together.
 const MAX_PARENTS: usize = 32;
+
+/// Most regular expressions of one host on one listener, of all routes together: each is tried
+/// for each request, whoever it is meant for.
+const MAX_EXPRESSIONS: usize = 256;
 
 /// A route with what holds for all of its parents.
 struct Route<'s> {
@@ -35,7 +39,10 @@ struct Route<'s> {
 impl<'s> Pass<'s> {
     pub fn http_routes(&mut self, gateways: &mut [GatewayState<'s>], by_key: &ByKey<'s>) {
         let snapshot = self.snapshot;
-        for (key, object) in snapshot.http_routes.iter() {
+        let mut routes: Vec<_> = snapshot.http_routes.iter().collect();
+        // Of what is bounded the older have their share first.
+        routes.sort_by_key(|(key, object)| (created(&object.metadata), *key));
+        for (key, object) in routes {
             let mut ours: Vec<(&'s ParentReference, usize)> = Vec::new();
             for parent in &object.spec.parent_refs {
                 let place = parent_of(parent, key).and_then(|gateway| by_key.get(&gateway));
@@ -59,6 +66,9 @@ impl<'s> Pass<'s> {
             let mut route = self.read(key, object);
             for (parent, place) in ours {
                 let accepted = self.attach(&mut route, parent, *place, gateways);
+                if let Err(problem) = &accepted {
+                    self.warn(ObjectKind::HttpRoute, key, &object.metadata, problem);
+                }
                 parents.push(self.parent_status(&route, parent, accepted));
             }
             let problems = route.compiled.problems();
@@ -112,43 +122,9 @@ impl<'s> Pass<'s> {
         gateways: &mut [GatewayState<'s>],
     ) -> Result<(), Problem> {
         let gateway = &mut gateways[place];
-        let named = |listener: &ListenerState<'_>| {
-            parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
-                && parent.port.is_none_or(|port| port == listener.spec.port)
-        };
-        let no = |reason, message: String| Err(Problem::new(reason, "", message));
-        let (mut candidates, mut allowed, mut matching) = (0, 0, Vec::new());
-        for (i, listener) in gateway.listeners.iter().enumerate() {
-            if !named(listener) {
-                continue;
-            }
-            candidates += 1;
-            if !listener.allows(self.snapshot, gateway.key, &route.key.namespace) {
-                continue;
-            }
-            allowed += 1;
-            let meets = |name: &String| hostname::intersect(name, &listener.hostname);
-            if route.hostnames.iter().any(meets) {
-                matching.push(i);
-            }
-        }
-        if candidates == 0 {
-            let message = format!("Gateway {} has no such listener", gateway.key);
-            return no("NoMatchingParent", message);
-        }
-        if allowed == 0 {
-            let message = format!(
-                "no listener of Gateway {} allows HTTPRoutes of namespace {}",
-                gateway.key, route.key.namespace
-            );
-            return no("NotAllowedByListeners", message);
-        }
-        if matching.is_empty() {
-            let message = format!(
-                "spec.hostnames has no name that a listener of Gateway {} has",
-                gateway.key
-            );
-            return no("NoMatchingListenerHostname", message);
+        let matching = self.matching(route, parent, gateway)?;
+        if let Some(problem) = self.crowded(route, gateway, place, &matching) {
+            return Err(problem);
         }
         let refused = route.compiled.refused();
         let mut accepted = false;
@@ -161,16 +137,102 @@ impl<'s> Pass<'s> {
             accepted |= listener.refused.is_none() && listener.conflict.is_none();
             listener.attached += i32::from(fresh && refused.is_none());
         }
+        let pending = |message: String| Err(Problem::new("Pending", "", message));
         match (refused, &gateway.problem, accepted) {
             (Some(problem), _, _) => Err(problem),
             (None, Some(problem), _) => {
-                no("Pending", format!("Gateway {} is not accepted: {problem}", gateway.key))
+                pending(format!("Gateway {} is not accepted: {problem}", gateway.key))
             }
-            (None, None, false) => {
-                no("Pending", format!("no listener of Gateway {} is accepted", gateway.key))
-            }
+            (None, None, false) => pending(format!(
+                "no listener of Gateway {} is accepted; see its status",
+                gateway.key
+            )),
             (None, None, true) => Ok(()),
         }
+    }
+
+    /// The listeners that one parentRef means, and that take the route.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn matching(
+        &self,
+        route: &Route<'_>,
+        parent: &ParentReference,
+        gateway: &GatewayState<'_>,
+    ) -> Result<Vec<usize>, Problem> {
+        let named = |listener: &ListenerState<'_>| {
+            parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
+                && parent.port.is_none_or(|port| port == listener.spec.port)
+        };
+        let namespace = &route.key.namespace;
+        let no = |reason, message: String| Err(Problem::new(reason, "spec.parentRefs", message));
+        let listeners = || gateway.listeners.iter().enumerate().filter(|(_, l)| named(l));
+        if listeners().next().is_none() {
+            let port = parent.port.map(|port| format!(" on port {port}")).unwrap_or_default();
+            let name = parent.section_name.as_deref();
+            let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+            let known: Vec<&str> = gateway.listeners.iter().map(|l| &*l.spec.name).collect();
+            let message = format!(
+                "Gateway {} has no listener{name}{port}; it has {}",
+                gateway.key,
+                known.join(", ")
+            );
+            return no("NoMatchingParent", message);
+        }
+        let allows = |l: &ListenerState<'_>| l.allows(self.snapshot, gateway.key, namespace);
+        let allowed: Vec<_> = listeners().filter(|(_, l)| allows(l)).collect();
+        if allowed.is_empty() {
+            let message = format!(
+                "no listener of Gateway {} allows HTTPRoutes of namespace {namespace}; its \
+                 allowedRoutes must name them",
+                gateway.key
+            );
+            return no("NotAllowedByListeners", message);
+        }
+        let meets = |l: &ListenerState<'_>| {
+            route.hostnames.iter().any(|name| hostname::intersect(name, &l.hostname))
+        };
+        let matching: Vec<usize> =
+            allowed.iter().filter(|(_, l)| meets(l)).map(|(i, _)| *i).collect();
+        if matching.is_empty() {
+            let known: BTreeSet<&str> = allowed.iter().map(|(_, l)| &*l.hostname).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            let message = format!(
+                "no name in spec.hostnames is one of Gateway {}: use names of {}",
+                gateway.key,
+                known.join(", ")
+            );
+            return no("NoMatchingListenerHostname", message);
+        }
+        Ok(matching)
+    }
+
+    /// Why the route's regular expressions find no room under one of these listeners.
+    fn crowded(
+        &self,
+        route: &Route<'_>,
+        gateway: &GatewayState<'_>,
+        place: usize,
+        matching: &[usize],
+    ) -> Option<Problem> {
+        let more = route.compiled.expressions;
+        for i in matching.iter().filter(|i| more > 0 && !route.attached.contains(&(place, **i))) {
+            let Some(section) = gateway.listeners[*i].section else { continue };
+            for name in &route.hostnames {
+                let there = self.expressions.get(&(section, name.clone())).copied().unwrap_or(0);
+                if there + more > MAX_EXPRESSIONS {
+                    let host = if name.is_empty() { "*" } else { name };
+                    let message = format!(
+                        "older HTTPRoutes have {there} regular expressions for host {host:?} of \
+                         Gateway {}, at most {MAX_EXPRESSIONS} are served; use Exact or PathPrefix",
+                        gateway.key
+                    );
+                    return Some(Problem::new("UnsupportedValue", "spec.rules", message));
+                }
+            }
+        }
+        None
     }
 
     /// Puts the route's matches under one listener.
@@ -198,6 +260,10 @@ impl<'s> Pass<'s> {
         // only hosts of the listener, and of two routes the more specific name must win.
         let meets = |name: &&String| hostname::intersect(name, &listener.hostname);
         for name in route.hostnames.iter().filter(meets) {
+            if route.compiled.expressions > 0 {
+                let there = self.expressions.entry((section, name.clone())).or_default();
+                *there += route.compiled.expressions;
+            }
             for (draft, rule) in route.compiled.rules.iter().zip(&route.made[&context]) {
                 let Some(rule) = rule else { continue };
                 for (i, (path, matcher)) in draft.matches.iter().enumerate() {

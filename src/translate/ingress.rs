@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend}
 
 use super::annotations::Annotations;
 use super::backends::{Port, Unresolved};
+use super::certificates::EXPIRED;
 use super::hostname;
 use super::matches::{absolute, prefix};
 use super::middleware::Use;
@@ -110,8 +111,9 @@ impl<'s> Pass<'s> {
         }
         let secrets: Vec<Key> =
             ours.iter().flat_map(|(key, object)| secrets(key, object)).collect();
-        let certified = |key: &Key| self.certificates.of(self.snapshot, key).shown.is_some();
-        let any = secrets.iter().map(certified).fold(false, |any, one| any | one);
+        let mut certified =
+            |key: &Key| self.certificates.of(self.snapshot, &mut self.memo, key).shown.is_some();
+        let any = secrets.iter().map(&mut certified).fold(false, |any, one| any | one);
         if https != 0 && any && self.binds.bind(https, public_https, true) {
             sections.https = Some(self.graph.section(https, "", INGRESS.into()));
         }
@@ -343,10 +345,12 @@ impl<'s> Pass<'s> {
             };
             let at = format!("spec.tls[{i}]");
             let secret = Key::new(&*source.key.namespace, name);
-            let certificate = self.certificates.of(self.snapshot, &secret).clone();
-            if let Some(message) = certificate.problem {
-                let field = format!("{at}.secretName");
-                let problem = Problem::new("InvalidCertificateRef", field, message);
+            let certificate = self.certificates.of(self.snapshot, &mut self.memo, &secret).clone();
+            let problems =
+                [("InvalidCertificateRef", certificate.problem), (EXPIRED, certificate.expired)];
+            for (reason, message) in problems {
+                let Some(message) = message else { continue };
+                let problem = Problem::new(reason, format!("{at}.secretName"), message);
                 self.warn(ObjectKind::Ingress, source.key, &source.object.metadata, &problem);
             }
             let listed = tls.hosts.as_deref().unwrap_or_default();
@@ -359,7 +363,7 @@ impl<'s> Pass<'s> {
                 if let (Some(host), Some(certificate)) = (owned, &certificate.shown)
                     && source.sections.https.is_some()
                 {
-                    self.binds.certify(https, &host, certificate);
+                    self.binds.certify(https, &host, &certificate.key);
                 }
             }
         }

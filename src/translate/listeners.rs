@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
-
+use super::certificates::EXPIRED;
+use super::certificates::Parsed;
 use super::hostname;
 use super::pass::{Pass, map_of};
 use super::references::{From, To};
 use super::status::Problem;
-use super::{Key, Snapshot};
+use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::{
     FromNamespaces, GROUP, Gateway, LabelSelector, Listener, ListenerStatus, Protocol,
     RouteGroupKind, TlsMode,
@@ -37,9 +37,11 @@ pub(super) struct ListenerState<'s> {
     pub unresolved: Option<Problem>,
     /// Names of the listeners whose host names overlap with this one's, on a port with TLS.
     pub overlaps: BTreeSet<&'s str>,
-    pub certificates: Vec<Arc<CertifiedKey>>,
+    pub certificates: Vec<Arc<Parsed>>,
     /// The port that is bound for it; None: none is known yet.
     pub bound: Option<u16>,
+    /// The port that users connect to; known as soon as `bound` is.
+    pub public: Option<u16>,
     /// Its place in the graph, if it serves.
     pub section: Option<SectionId>,
     pub attached: i32,
@@ -126,6 +128,7 @@ impl<'s> Pass<'s> {
             overlaps: BTreeSet::new(),
             certificates: Vec::new(),
             bound: None,
+            public: None,
             section: None,
             attached: 0,
             field,
@@ -134,12 +137,12 @@ impl<'s> Pass<'s> {
             listener.refused = Some(problem);
         }
         if listener.tls {
-            self.certify(key, &mut listener);
+            self.certify(key, gateway, &mut listener);
         }
         listener
     }
 
-    fn certify(&mut self, gateway: &Key, listener: &mut ListenerState<'s>) {
+    fn certify(&mut self, key: &Key, gateway: &Gateway, listener: &mut ListenerState<'s>) {
         let spec = listener.spec;
         let refs = spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
         let at = format!("{}.tls.certificateRefs", listener.field);
@@ -148,11 +151,11 @@ impl<'s> Pass<'s> {
             listener.unresolved.get_or_insert(Problem::new("InvalidCertificateRef", at, message));
             return;
         }
-        let from = From { group: GROUP, kind: "Gateway", namespace: &gateway.namespace };
+        let from = From { group: GROUP, kind: "Gateway", namespace: &key.namespace };
         for (i, reference) in refs.iter().enumerate() {
             let group = reference.group.as_deref().unwrap_or_default();
             let kind = reference.kind.as_deref().unwrap_or("Secret");
-            let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
+            let namespace = reference.namespace.as_deref().unwrap_or(&key.namespace);
             let secret = Key::new(namespace, &*reference.name);
             let to = To { group, kind, namespace, name: &reference.name };
             let problem = if !group.is_empty() || kind != "Secret" {
@@ -162,13 +165,18 @@ impl<'s> Pass<'s> {
                 let message = format!(
                     "Secret {secret} is in another namespace and no ReferenceGrant there allows \
                      Gateways of {}; ask its owner for one",
-                    gateway.namespace
+                    key.namespace
                 );
                 Some(("RefNotPermitted", message))
             } else {
-                let certificate = self.certificates.of(self.snapshot, &secret);
-                listener.certificates.extend(certificate.shown.clone());
-                certificate.problem.clone().map(|message| ("InvalidCertificateRef", message))
+                let certificate =
+                    self.certificates.of(self.snapshot, &mut self.memo, &secret).clone();
+                listener.certificates.extend(certificate.shown);
+                if let Some(message) = certificate.expired {
+                    let problem = Problem::new(EXPIRED, format!("{at}[{i}]"), message);
+                    self.warn(ObjectKind::Gateway, key, &gateway.metadata, &problem);
+                }
+                certificate.problem.map(|message| ("InvalidCertificateRef", message))
             };
             if let Some((reason, message)) = problem {
                 let problem = Problem::new(reason, format!("{at}[{i}]"), message);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use http::{HeaderName, Method};
 use regex::Regex;
 
+use super::memo::Recall;
 use super::status::Problem;
 use crate::api::gateway as api;
 use crate::api::gateway::{HttpRouteMatch, PathMatchType, ValueMatchType};
@@ -20,20 +21,39 @@ pub(super) type Compiled = (PathMatch, Matcher);
 ///
 /// # Errors
 /// The first problem: `field` is below the rule.
-pub(super) fn compile(matches: &[HttpRouteMatch]) -> Result<Vec<Compiled>, Problem> {
+pub(super) fn compile(
+    matches: &[HttpRouteMatch],
+    memo: &mut Recall<'_>,
+) -> Result<Vec<Compiled>, Problem> {
     if matches.is_empty() {
         return Ok(vec![(PathMatch::Prefix("".into()), Matcher::default())]);
     }
-    matches.iter().enumerate().map(|(i, m)| one(&format!("matches[{i}]"), m)).collect()
+    matches.iter().enumerate().map(|(i, m)| one(&format!("matches[{i}]"), m, memo)).collect()
 }
 
-fn one(at: &str, m: &HttpRouteMatch) -> Result<Compiled, Problem> {
+/// How many regular expressions there are among the matches.
+pub(super) fn expressions(matches: &[HttpRouteMatch]) -> usize {
+    let value = |r#type: Option<&ValueMatchType>| {
+        usize::from(r#type == Some(&ValueMatchType::RegularExpression))
+    };
+    let path = |path: &api::PathMatch| {
+        usize::from(path.r#type.as_ref() == Some(&PathMatchType::RegularExpression))
+    };
+    let of = |m: &HttpRouteMatch| {
+        m.path.as_ref().map_or(0, path)
+            + m.headers.iter().map(|header| value(header.r#type.as_ref())).sum::<usize>()
+            + m.query_params.iter().map(|query| value(query.r#type.as_ref())).sum::<usize>()
+    };
+    matches.iter().map(of).sum()
+}
+
+fn one(at: &str, m: &HttpRouteMatch, memo: &mut Recall<'_>) -> Result<Compiled, Problem> {
     let unsupported = |field: &str, message: String| {
         Problem::new("UnsupportedValue", format!("{at}.{field}"), message)
     };
     let path = match &m.path {
         None => PathMatch::Prefix("".into()),
-        Some(path) => path_match(path).map_err(|message| unsupported("path", message))?,
+        Some(path) => path_match(path, memo).map_err(|message| unsupported("path", message))?,
     };
     let method = m.method.as_deref().map(|name| {
         Method::from_bytes(name.as_bytes()).map_err(|_| {
@@ -45,11 +65,14 @@ fn one(at: &str, m: &HttpRouteMatch) -> Result<Compiled, Problem> {
     for (i, header) in m.headers.iter().enumerate() {
         let field = format!("headers[{i}]");
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| {
-            unsupported(&field, format!("{:?} is not a header field name", header.name))
+            unsupported(
+                &field,
+                format!("{:?} is not a header field name; write it like X-Name", header.name),
+            )
         })?;
         // Of several matches with one name, all but the first are ignored (HTTPRoute).
         if seen.insert(name.as_str().to_owned()) {
-            let value = value_match(header.r#type.as_ref(), &header.value);
+            let value = value_match(header.r#type.as_ref(), &header.value, memo);
             headers.push(HeaderMatch { name, value: value.map_err(|m| unsupported(&field, m))? });
         }
     }
@@ -58,7 +81,7 @@ fn one(at: &str, m: &HttpRouteMatch) -> Result<Compiled, Problem> {
     for (i, parameter) in m.query_params.iter().enumerate() {
         let field = format!("queryParams[{i}]");
         if seen.insert(parameter.name.as_str()) {
-            let value = value_match(parameter.r#type.as_ref(), &parameter.value);
+            let value = value_match(parameter.r#type.as_ref(), &parameter.value, memo);
             let value = value.map_err(|m| unsupported(&field, m))?;
             query.push(QueryMatch { name: parameter.name.as_str().into(), value });
         }
@@ -66,12 +89,12 @@ fn one(at: &str, m: &HttpRouteMatch) -> Result<Compiled, Problem> {
     Ok((path, Matcher { method: method.transpose()?, headers, query, ..Matcher::default() }))
 }
 
-fn path_match(path: &api::PathMatch) -> Result<PathMatch, String> {
+fn path_match(path: &api::PathMatch, memo: &mut Recall<'_>) -> Result<PathMatch, String> {
     let value = path.value.as_deref().unwrap_or("/");
     match path.r#type.as_ref().unwrap_or(&PathMatchType::PathPrefix) {
         PathMatchType::Exact => Ok(PathMatch::Exact(absolute(value)?.into())),
         PathMatchType::PathPrefix => Ok(prefix(&absolute(value)?)),
-        PathMatchType::RegularExpression => whole(value).map(PathMatch::Regex),
+        PathMatchType::RegularExpression => memo.expression(value, whole).map(PathMatch::Regex),
         PathMatchType::Other(other) => Err(format!(
             "path match type {other:?} is not supported; use Exact, PathPrefix or \
              RegularExpression"
@@ -91,21 +114,25 @@ pub(super) fn prefix(path: &str) -> PathMatch {
 pub(super) fn absolute(path: &str) -> Result<Cow<'_, str>, String> {
     let odd = |segment: &str| segment == "." || segment == "..";
     if !path.starts_with('/') {
-        return Err(format!("{path:?} does not begin with a slash"));
+        return Err(format!("{path:?} does not begin with a slash; write it like /app"));
     }
     if path.contains(['?', '#']) || path.contains("//") || path.split('/').any(odd) {
         return Err(format!(
-            "{path:?} can never match: paths are compared without a query, and without empty, \
-             `.` and `..` segments"
+            "{path:?} can never match: write it without a query, and without empty, `.` and \
+             `..` segments"
         ));
     }
     normalise(path).map_err(|_| format!("{path:?} has no normal form; percent-encode it rightly"))
 }
 
-fn value_match(r#type: Option<&ValueMatchType>, value: &str) -> Result<ValueMatch, String> {
+fn value_match(
+    r#type: Option<&ValueMatchType>,
+    value: &str,
+    memo: &mut Recall<'_>,
+) -> Result<ValueMatch, String> {
     match r#type.unwrap_or(&ValueMatchType::Exact) {
         ValueMatchType::Exact => Ok(ValueMatch::Exact(value.into())),
-        ValueMatchType::RegularExpression => whole(value).map(ValueMatch::Regex),
+        ValueMatchType::RegularExpression => memo.expression(value, whole).map(ValueMatch::Regex),
         ValueMatchType::Other(other) => {
             Err(format!("match type {other:?} is not supported; use Exact or RegularExpression"))
         }

@@ -8,6 +8,7 @@ mod annotations;
 mod backends;
 mod binds;
 mod certificates;
+mod draft;
 mod endpoints;
 mod filters;
 mod gateway;
@@ -19,6 +20,7 @@ mod ingress;
 mod ingress_status;
 mod listeners;
 mod matches;
+mod memo;
 mod middleware;
 mod pass;
 mod policy_status;
@@ -35,6 +37,7 @@ use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
 pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::endpoints_of;
+pub use memo::Memo;
 pub use snapshot::{Key, Objects, Peer, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.

@@ -1,17 +1,18 @@
 //! One pass over a snapshot: the indexes that every kind needs, and what is collected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::backends::Backends;
 use super::binds::Binds;
 use super::certificates::Certificates;
+use super::memo::Recall;
 use super::middleware::Attached;
 use super::references::Grants;
 use super::status::Problem;
 use super::{InfrastructureWrite, Key, Note, ObjectKind, Snapshot, StatusWrite, Translation};
-use crate::graph::GraphBuilder;
+use crate::graph::{GraphBuilder, SectionId};
 
 /// See the module's documentation.
 pub(super) struct Pass<'s> {
@@ -22,8 +23,11 @@ pub(super) struct Pass<'s> {
     pub grants: Grants<'s>,
     pub backends: Backends<'s>,
     pub certificates: Certificates,
+    pub memo: Recall<'s>,
     pub binds: Binds,
     pub policies: Attached<'s>,
+    /// Regular expressions of each host of a section.
+    pub expressions: HashMap<(SectionId, String), usize>,
     pub statuses: Vec<StatusWrite>,
     pub infrastructure: Vec<InfrastructureWrite>,
     notes: BTreeSet<Note>,
@@ -38,8 +42,10 @@ impl<'s> Pass<'s> {
             grants: Grants::new(snapshot),
             backends: Backends::new(snapshot),
             certificates: Certificates::default(),
+            memo: snapshot.memo.recall(),
             binds: Binds::default(),
             policies: Attached::default(),
+            expressions: HashMap::new(),
             statuses: Vec::new(),
             infrastructure: Vec::new(),
             notes: BTreeSet::new(),
@@ -79,6 +85,7 @@ impl<'s> Pass<'s> {
 
     pub fn finish(mut self) -> Translation {
         self.binds.install(&mut self.graph);
+        self.memo.keep();
         Translation {
             graph: self.graph.build(),
             statuses: self.statuses,

@@ -121,7 +121,12 @@ impl<'s> Pass<'s> {
             Found::Missing(ancestor.clone(), problem)
         };
         let kind = format!("{} {key}", target.kind);
-        let no_section = || missing(format!("{kind} has no section {}", section.unwrap_or("")));
+        let no_section = || {
+            missing(format!(
+                "{kind} has no section {}; name one that it has",
+                section.unwrap_or("")
+            ))
+        };
         let gone = || missing(format!("{kind} does not exist; create it"));
         match (target.group.as_str(), target.kind.as_str()) {
             (GROUP, "Gateway") => match by_key.get(&key) {

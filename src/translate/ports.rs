@@ -34,6 +34,12 @@ pub(super) fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
         for listener in gateway.listeners.iter_mut().filter(|l| l.bound.is_none()) {
             listener.bound = recorded.get(&listener.port).copied();
         }
+        for listener in &mut gateway.listeners {
+            // A Service or a hostPort leads to what is bound in a pod; nothing does to files'.
+            let public =
+                if snapshot.settings.cluster { Some(listener.port) } else { listener.bound };
+            listener.public = listener.bound.and(public);
+        }
     }
 }
 
@@ -83,7 +89,8 @@ fn recorded(service: &Service) -> BTreeMap<u16, u16> {
 }
 
 fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
-    let mut owners: BTreeMap<u16, usize> = BTreeMap::new();
+    // By the port that is bound: the Gateway that has it, and its port before the offset.
+    let mut owners: BTreeMap<u16, (usize, u16)> = BTreeMap::new();
     let mut names: Vec<String> = Vec::new();
     for (place, gateway) in gateways.iter_mut().enumerate() {
         names.push(gateway.key.to_string());
@@ -92,23 +99,25 @@ fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
             if listener.refused.is_some() || listener.conflict.is_some() || !serves {
                 continue;
             }
-            let port = shifted(listener.port, offset);
-            let owner = *owners.entry(port).or_insert(place);
-            if owner == place {
+            let port = Ports::Own { offset }.own(listener.port);
+            let (owner, unshifted) = *owners.entry(port).or_insert((place, listener.port));
+            if (owner, unshifted) == (place, listener.port) {
                 listener.bound = Some(port);
                 continue;
             }
-            let message = format!(
-                "port {port} of this host belongs to the older Gateway {}; use another port",
-                names[owner]
-            );
+            let message = if owner == place {
+                format!(
+                    "with --port-offset {offset}, port {port} of this host is port {unshifted} of \
+                     the same Gateway; use another port or another offset"
+                )
+            } else {
+                format!(
+                    "port {port} of this host belongs to the older Gateway {}; use another port",
+                    names[owner]
+                )
+            };
             let field = format!("{}.port", listener.field);
             listener.refused = Some(Problem::new("PortUnavailable", field, message));
         }
     }
-}
-
-/// Privileged ports are shifted, where the offset says so.
-fn shifted(port: u16, offset: u16) -> u16 {
-    if port < 1024 { port.saturating_add(offset) } else { port }
 }

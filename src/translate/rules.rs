@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backends::Unresolved;
+use super::draft::{Compiled, Draft, mirror, split};
 use super::filters::{self, Filter};
 use super::gateway::GatewayState;
 use super::listeners::ListenerState;
@@ -22,95 +23,15 @@ use crate::api::gateway::{
     GROUP, HttpBackendRef, HttpRoute, HttpRouteFilter, HttpRouteRule, HttpRouteTimeouts,
     LocalObjectReference,
 };
-use crate::graph::{
-    Action, BackendId, Mirror, PolicyId, Rule, RuleId, RuleName, Split, Target, Timeouts,
-};
+use crate::graph::{Action, Rule, RuleId, RuleName, Timeouts};
 use crate::policy::{AnySpec, Refs, duration};
 use crate::reason::Reason;
 
 /// The kind of a rule's route, as log lines and metrics name it.
 const KIND: &str = "HTTPRoute";
 
-/// Of how many requests how many: numerator and denominator.
-type Share = (u32, u32);
-
-/// A weight, the backend or why there is none, and the policies of the reference's filters.
-type Weighted = (u32, Result<BackendId, Reason>, Vec<PolicyId>);
-
-/// The rules of a route.
-#[derive(Debug, Default)]
-pub(super) struct Compiled<'s> {
-    pub rules: Vec<Draft<'s>>,
-    /// Problems for which the route as a whole is not accepted.
-    pub refused: Vec<Problem>,
-}
-
-/// A rule before it is known whose policies it carries.
-#[derive(Debug)]
-pub(super) struct Draft<'s> {
-    pub index: u32,
-    /// The rule's own name.
-    name: Option<&'s str>,
-    pub matches: Vec<matches::Compiled>,
-    /// The policies of its filters, in their order.
-    filters: Vec<Use>,
-    mirrors: Vec<(Share, BackendId)>,
-    targets: Vec<Weighted>,
-    timeouts: Timeouts,
-    /// What it cannot be served for (`Accepted`).
-    unsupported: Option<Problem>,
-    /// What it refers to and is not there or not allowed (`ResolvedRefs`).
-    unresolved: Vec<Problem>,
-    /// A filter or policy is missing: requests must not go on without it.
-    closed: Option<Reason>,
-    /// Experimental fields without which requests go on.
-    ignored: Vec<Problem>,
-}
-
-impl Compiled<'_> {
-    /// Why the route is not accepted: no rule can be served.
-    pub fn refused(&self) -> Option<Problem> {
-        if let Some(problem) = self.refused.first() {
-            return Some(problem.clone());
-        }
-        let all = !self.rules.is_empty() && self.rules.iter().all(|r| r.unsupported.is_some());
-        self.rules.first().filter(|_| all).and_then(|rule| rule.unsupported.clone())
-    }
-
-    /// Which rules are not served while others are.
-    pub fn dropped(&self) -> Option<String> {
-        let bad: Vec<String> = self
-            .rules
-            .iter()
-            .filter_map(|r| r.unsupported.as_ref())
-            .map(|p| p.to_string())
-            .collect();
-        let some = !bad.is_empty() && bad.len() < self.rules.len();
-        some.then(|| format!("Dropped Rule(s): {}", bad.join("; ")))
-    }
-
-    /// All references that cannot be resolved, under the reason of the first.
-    pub fn unresolved(&self) -> Option<Problem> {
-        /// Enough to see what is wrong; the rest is in the events.
-        const MAX: usize = 5;
-        let mut all = self.rules.iter().flat_map(|rule| &rule.unresolved);
-        let first = all.next()?;
-        let mut message = first.to_string();
-        for problem in all.take(MAX - 1) {
-            message.push_str("; ");
-            message.push_str(&problem.to_string());
-        }
-        Some(Problem::new(first.reason, "", message))
-    }
-
-    pub fn problems(&self) -> Vec<Problem> {
-        let of = |rule: &'_ Draft<'_>| {
-            let all = rule.unsupported.iter().chain(&rule.unresolved).chain(&rule.ignored);
-            all.cloned().collect::<Vec<_>>()
-        };
-        self.refused.iter().cloned().chain(self.rules.iter().flat_map(of)).collect()
-    }
-}
+/// Most regular expressions in the matches of one route: each is tried for each request.
+const MAX_EXPRESSIONS: usize = 64;
 
 /// The policies of the Gateway and of the listener that a rule is reached through.
 #[derive(Debug)]
@@ -130,13 +51,23 @@ impl<'s> Pass<'s> {
     pub fn rules(&mut self, key: &'s Key, route: &'s HttpRoute) -> Compiled<'s> {
         let mut compiled = Compiled::default();
         for (index, rule) in route.spec.rules.iter().enumerate() {
-            let draft = self.draft(key, index, rule);
+            let more = matches::expressions(&rule.matches);
+            let fits = more == 0 || compiled.expressions + more <= MAX_EXPRESSIONS;
+            compiled.expressions += if fits { more } else { 0 };
+            let draft = self.draft(key, index, rule, fits);
             compiled.rules.push(draft);
         }
         compiled
     }
 
-    fn draft(&mut self, key: &'s Key, index: usize, rule: &'s HttpRouteRule) -> Draft<'s> {
+    /// `fits`: the route has room for the regular expressions of this rule.
+    fn draft(
+        &mut self,
+        key: &'s Key,
+        index: usize,
+        rule: &'s HttpRouteRule,
+        fits: bool,
+    ) -> Draft<'s> {
         let at = format!("spec.rules[{index}]");
         let mut draft = Draft {
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -151,7 +82,7 @@ impl<'s> Pass<'s> {
             closed: None,
             ignored: ignored(&at, rule),
         };
-        match matches::compile(&rule.matches) {
+        match self.matches(rule, fits) {
             Ok(matches) => draft.matches = matches,
             Err(mut problem) => {
                 problem.field = format!("{at}.{}", problem.field);
@@ -173,6 +104,21 @@ impl<'s> Pass<'s> {
             self.target(key, &format!("{at}.backendRefs[{i}]"), backend, &mut draft);
         }
         draft
+    }
+
+    fn matches(
+        &mut self,
+        rule: &HttpRouteRule,
+        fits: bool,
+    ) -> Result<Vec<matches::Compiled>, Problem> {
+        if !fits {
+            let message = format!(
+                "more than {MAX_EXPRESSIONS} regular expressions in one HTTPRoute; use Exact or \
+                 PathPrefix, or join expressions by `|`"
+            );
+            return Err(Problem::new("UnsupportedValue", "matches", message));
+        }
+        matches::compile(&rule.matches, &mut self.memo)
     }
 
     /// The policies of a list of filters; mirrors and problems go into the draft.
@@ -358,12 +304,6 @@ impl<'s> Pass<'s> {
     }
 }
 
-impl Draft<'_> {
-    fn refuse(&mut self, problem: Problem) {
-        self.unsupported.get_or_insert(problem);
-    }
-}
-
 /// Only told, because without these requests are served all the same.
 fn ignored(at: &str, rule: &HttpRouteRule) -> Vec<Problem> {
     let fields = [("retry", &rule.retry), ("sessionPersistence", &rule.session_persistence)];
@@ -377,29 +317,6 @@ fn ignored(at: &str, rule: &HttpRouteRule) -> Vec<Problem> {
 
 fn problem(field: String, error: &Unresolved) -> Problem {
     Problem::new(error.reason.as_str(), field, error.message.clone())
-}
-
-fn mirror(((numerator, denominator), to): &(Share, BackendId)) -> Mirror {
-    Mirror { to: *to, numerator: *numerator, denominator: *denominator }
-}
-
-/// Targets of weight 0 get no requests; if there are no others, nothing can be answered.
-fn split(targets: &[Weighted]) -> Action {
-    let targets: Vec<Target> = targets
-        .iter()
-        .filter(|(weight, ..)| *weight > 0)
-        .map(|(weight, to, transforms)| Target {
-            weight: *weight,
-            to: *to,
-            transforms: transforms.clone(),
-        })
-        .collect();
-    let total = targets.iter().fold(0_u32, |sum, target| sum.saturating_add(target.weight));
-    if total == 0 {
-        Action::Refuse(Reason::NoBackend)
-    } else {
-        Action::Forward(Split { targets, total })
-    }
 }
 
 fn timeouts(spec: Option<&HttpRouteTimeouts>) -> Result<Timeouts, (&'static str, String)> {

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
+use super::Memo;
 use crate::api::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub listening: Arc<BTreeMap<u16, Result<(), String>>>,
     /// The Tidegate pods that answer, this one included, as the leader last saw them.
     pub peers: Arc<Vec<Peer>>,
+    /// What passes leave to each other, so that they need not do the same again.
+    pub memo: Arc<Memo>,
 }
 
 /// An object that is there and cannot be read.
@@ -106,6 +109,16 @@ pub enum Ports {
     /// A listener binds its own port plus an offset: host mode and file mode. The offset is
     /// added only to privileged ports (below 1024) in file mode; in host mode likewise.
     Own { offset: u16 },
+}
+
+impl Ports {
+    /// The port that is bound for a listener's `port` where it is its own.
+    pub fn own(self, port: u16) -> u16 {
+        match self {
+            Ports::Own { offset } if port < 1024 => port.saturating_add(offset),
+            _ => port,
+        }
+    }
 }
 
 /// What the command line decides and translation depends on.

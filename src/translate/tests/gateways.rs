@@ -160,6 +160,23 @@ fn a_broken_certificate_keeps_its_last_good_version_and_says_so() {
 }
 
 #[test]
+fn a_certificate_that_has_ended_is_shown_and_told() {
+    let mut snapshot = world(&[&gateway(&https("https", "a.example", "cert")), SERVICE]);
+    add(&mut snapshot, &route("r", TO_APP));
+    put(&mut snapshot, secret("cert", "infra", &["a.example"]));
+    assert_eq!(notes(&translate(&snapshot), "gw"), [""; 0]);
+    // Beyond the end of what the test's library makes.
+    snapshot.taken = "5000-01-01T00:00:00Z".parse().unwrap();
+    let translation = translate(&snapshot);
+    assert_eq!(
+        notes(&translation, "gw"),
+        ["CertificateExpired spec.listeners[0].tls.certificateRefs[0]"]
+    );
+    assert_eq!(outcome(&translation.graph, 443, "a.example", "/"), "app*1");
+    assert_eq!(of_listener(&translation, "https", "ResolvedRefs"), "True/ResolvedRefs");
+}
+
+#[test]
 fn a_broken_certificate_does_not_hurt_its_neighbour() {
     let listeners = https("good", "a.example", "cert") + &https("bad", "b.example", "gone");
     let mut snapshot = world(&[&gateway(&listeners), SERVICE, &route("r", TO_APP)]);
@@ -229,7 +246,28 @@ fn privileged_ports_are_shifted_by_the_offset() {
     let ports = Ports::Own { offset: 8000 };
     snapshot.settings = Arc::new(Settings { ports, ..Settings::default() });
     let graph = translate(&snapshot).graph;
+    assert_eq!(graph.listeners[&8080].public_port, 8080, "what users connect to");
+}
+
+#[test]
+fn a_host_port_in_a_cluster_leads_back_to_the_listeners_own_port() {
+    let mut snapshot = cluster(&[GATEWAY]);
+    let mut settings = (*snapshot.settings).clone();
+    settings.ports = Ports::Own { offset: 8000 };
+    snapshot.settings = Arc::new(settings);
+    let graph = translate(&snapshot).graph;
     assert_eq!(graph.listeners[&8080].public_port, 80);
+}
+
+#[test]
+fn two_ports_of_a_gateway_that_the_offset_makes_one_are_not_mixed() {
+    let more = "  - {name: more, port: 8080, protocol: HTTP}\n";
+    let mut snapshot = world(&[&format!("{GATEWAY}{more}")]);
+    let ports = Ports::Own { offset: 8000 };
+    snapshot.settings = Arc::new(Settings { ports, ..Settings::default() });
+    let translation = translate(&snapshot);
+    assert_eq!(of_listener(&translation, "http", "Accepted"), "True/Accepted");
+    assert_eq!(of_listener(&translation, "more", "Accepted"), "False/PortUnavailable");
 }
 
 #[test]

@@ -164,6 +164,29 @@ fn infrastructure_labels_come_and_go_and_never_win_over_ours() {
 }
 
 #[test]
+fn infrastructure_annotations_cannot_speak_for_us() {
+    let labelled = format!(
+        "{GATEWAY}  infrastructure: {{labels: {{kubernetes.io/service-name: victim, \
+         gateway.networking.k8s.io/gateway-name: victim}}, annotations: {{tidegate.dev/controller: \
+         me, tidegate.dev/infrastructure: label=app.kubernetes.io/managed-by}}}}\n"
+    );
+    let mut snapshot = cluster(&[&labelled]);
+    settle(&mut snapshot);
+    let service = snapshot.services[&Key::new("infra", "gw-tidegate")].metadata.clone();
+    assert_eq!(service.labels.as_ref().unwrap()["gateway.networking.k8s.io/gateway-name"], "gw");
+    let annotations = service.annotations.unwrap();
+    assert_eq!(annotations["tidegate.dev/controller"], "tidegate.dev/gateway-controller");
+    assert_ne!(annotations["tidegate.dev/infrastructure"], "label=app.kubernetes.io/managed-by");
+    for slice in snapshot.endpoint_slices.values() {
+        let labels = slice.metadata.labels.as_ref().unwrap();
+        assert_eq!(labels["kubernetes.io/service-name"], "gw-tidegate");
+        assert_eq!(labels["app.kubernetes.io/managed-by"], "tidegate");
+    }
+    assert_eq!(snapshot.endpoint_slices.len(), 1);
+    assert_eq!(translate(&snapshot).infrastructure, []);
+}
+
+#[test]
 fn what_the_cluster_says_of_our_service_stays() {
     let mut snapshot = cluster(&[GATEWAY]);
     settle(&mut snapshot);

@@ -3,6 +3,7 @@
 mod gateways;
 mod infrastructure;
 mod ingresses;
+mod measure;
 mod policies;
 mod routes;
 mod statuses;
@@ -272,22 +273,4 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
 fn notes(translation: &Translation, name: &str) -> Vec<String> {
     let of = translation.notes.iter().filter(|note: &&Note| note.key.name == name);
     of.map(|note| format!("{} {}", note.reason, note.field)).collect()
-}
-
-#[test]
-#[ignore = "measures; run with --release"]
-fn measure_ten_thousand_routes() {
-    let mut snapshot = world(&[GATEWAY, SERVICE]);
-    for i in 0..10_000 {
-        let spec = format!(
-            "  hostnames: [h{i}.example]\n  rules:\n  - matches: [{{path: {{value: /a}}}}]\n    backendRefs: [{{name: app, port: 8080}}]\n  - backendRefs: [{{name: app, port: 8080}}]"
-        );
-        add(&mut snapshot, &route(&format!("r{i}"), &spec));
-    }
-    let first = translate(&snapshot);
-    apply(&mut snapshot, &first);
-    let began = std::time::Instant::now();
-    let translation = translate(&snapshot);
-    eprintln!("{:?}", began.elapsed());
-    assert_eq!(translation.statuses, []);
 }

@@ -103,6 +103,37 @@ spec: {ports: [{port: 80}]}";
 }
 
 #[test]
+fn a_mirror_needs_a_grant_as_any_backend_does() {
+    let mirror = "requestMirror: {backendRef: {name: app, namespace: other, port: 80}}";
+    let spec = format!(
+        "  rules:\n  - filters: [{{type: RequestMirror, {mirror}}}]\n    \
+         backendRefs: [{{name: app, port: 8080}}]"
+    );
+    let service = "
+kind: Service
+metadata: {name: app, namespace: other}
+spec: {ports: [{port: 80}]}";
+    let grant = |namespace: &str| {
+        format!(
+            "
+kind: ReferenceGrant
+metadata: {{name: g, namespace: {namespace}}}
+spec:
+  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}}]
+  to: [{{group: '', kind: Service}}]"
+        )
+    };
+    for (grant, mirrors) in [(grant("infra"), 0), (grant("other"), 1)] {
+        let parts = [GATEWAY, SERVICE, service, &grant, &route("r", &spec)];
+        let translation = translate(&world(&parts));
+        assert_eq!(outcome(&translation.graph, 80, "a", "/"), "app*1");
+        assert_eq!(find(&translation.graph, 80, "a", "/").unwrap().mirrors.len(), mirrors);
+        let resolved = ["False/RefNotPermitted", "True/ResolvedRefs"][mirrors];
+        assert_eq!(of_route(&translation, "r", "ResolvedRefs"), resolved);
+    }
+}
+
+#[test]
 fn a_route_that_no_listener_takes_is_told_the_reason() {
     let same = GATEWAY.replace("from: All", "from: Same");
     let parent = |parent: &str| {
@@ -125,6 +156,7 @@ spec: {{parentRefs: [{parent}], hostnames: [b.example], rules: [{{}}]}}"
         assert_eq!(of_route(&translation, "r", "ResolvedRefs"), "True/ResolvedRefs");
         assert_eq!(listener_status(&translation, "http")["attachedRoutes"], 0);
         assert_eq!(outcome(&translation.graph, 80, "b.example", "/"), "NoRoute");
+        assert_eq!(notes(&translation, "r"), [format!("{reason} spec.parentRefs")]);
     }
 }
 
@@ -390,6 +422,47 @@ spec: {type: ExternalName, externalName: example.org}";
     snapshot.resolved = Arc::new(BTreeMap::from([("example.org".to_owned(), ips.to_vec())]));
     let graph = translate(&snapshot).graph;
     assert_eq!(graph.backends[0].endpoints.addrs(), ["192.0.2.7:443".parse().unwrap()]);
+}
+
+/// A rule with this many regular expressions.
+fn expressions(name: &str, count: usize) -> String {
+    let one = |i| format!("{{path: {{type: RegularExpression, value: '/{name}{i}'}}}}");
+    let all: Vec<String> = (0..count).map(one).collect();
+    format!("  - {{matches: [{}], backendRefs: [{{name: app, port: 8080}}]}}\n", all.join(", "))
+}
+
+#[test]
+fn a_route_has_a_bounded_number_of_regular_expressions() {
+    let plain = "  - {backendRefs: [{name: app, port: 8080}]}";
+    let spec = format!("  rules:\n{}{}{plain}", expressions("a", 64), expressions("b", 1));
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", &spec)]));
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/a63"), "app*1");
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/b0"), "app*1", "by the last rule");
+    assert_eq!(of_route(&translation, "r", "Accepted"), "True/Accepted");
+    assert_eq!(of_route(&translation, "r", "PartiallyInvalid"), "True/UnsupportedValue");
+    assert_eq!(notes(&translation, "r"), ["UnsupportedValue spec.rules[1].matches"]);
+}
+
+#[test]
+fn a_host_has_a_bounded_number_of_regular_expressions_and_the_older_have_them() {
+    let mut snapshot = world(&[GATEWAY, SERVICE]);
+    for i in 0..5 {
+        // The first in name is the youngest.
+        let spec =
+            format!("  hostnames: [h.example]\n  rules:\n{}", expressions(&format!("r{i}-"), 64));
+        let aged = format!("namespace: infra, creationTimestamp: '2026-01-0{}T00:00:00Z'", 9 - i);
+        let route = route(&format!("r{i}"), &spec).replace("namespace: infra", &aged);
+        add(&mut snapshot, &route);
+    }
+    let elsewhere = format!("  hostnames: [other.example]\n  rules:\n{}", expressions("o", 64));
+    add(&mut snapshot, &route("other", &elsewhere));
+    let translation = translate(&snapshot);
+    assert_eq!(of_route(&translation, "r0", "Accepted"), "False/UnsupportedValue");
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/r0-0"), "NoRoute");
+    for name in ["r1", "r2", "r3", "r4", "other"] {
+        assert_eq!(of_route(&translation, name, "Accepted"), "True/Accepted", "{name}");
+    }
+    assert_eq!(outcome(&translation.graph, 80, "h.example", "/r4-63"), "app*1");
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! What costs time to make and depends on its source alone, kept from pass to pass:
+//! certificates by the Secret they stand in, regular expressions by their text.
+//!
+//! It changes how long a pass takes and never what it says: [`super::translate`] stays pure in
+//! meaning. What one pass did not use is forgotten by the next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Secret;
+use regex::Regex;
+
+use super::certificates::{Parsed, parse};
+
+/// What the last pass used. All clones of a [`super::Snapshot`] share one.
+#[derive(Debug, Default)]
+pub struct Memo {
+    last: Mutex<Kept>,
+}
+
+/// A certificate, or what is wrong with its Secret.
+type Certificate = Result<Arc<Parsed>, String>;
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By the address of the Secret, which stays taken while it is held here. A Secret that
+    /// changed is another one.
+    certificates: HashMap<usize, (Arc<Secret>, Certificate)>,
+    expressions: HashMap<String, Result<Regex, String>>,
+}
+
+/// The memo of a pass at work.
+#[derive(Debug)]
+pub(super) struct Recall<'s> {
+    memo: &'s Memo,
+    last: Kept,
+    now: Kept,
+}
+
+impl Memo {
+    pub(super) fn recall(&self) -> Recall<'_> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Recall { memo: self, last: std::mem::take(&mut last), now: Kept::default() }
+    }
+}
+
+impl Recall<'_> {
+    /// The certificate and key of a Secret.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn certificate(&mut self, secret: &Arc<Secret>) -> Certificate {
+        let at = Arc::as_ptr(secret).addr();
+        let last = &mut self.last.certificates;
+        let make = || last.remove(&at).unwrap_or_else(|| (Arc::clone(secret), parse(secret)));
+        self.now.certificates.entry(at).or_insert_with(make).1.clone()
+    }
+
+    /// The expression of this text, made by `make` if it is new.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn expression(
+        &mut self,
+        text: &str,
+        make: impl FnOnce(&str) -> Result<Regex, String>,
+    ) -> Result<Regex, String> {
+        if let Some(known) = self.now.expressions.get(text) {
+            return known.clone();
+        }
+        let (text, made) = match self.last.expressions.remove_entry(text) {
+            Some(known) => known,
+            None => (text.to_owned(), make(text)),
+        };
+        self.now.expressions.insert(text, made.clone());
+        made
+    }
+
+    /// Leaves what was used to the next pass.
+    pub fn keep(self) {
+        *self.memo.last.lock().unwrap_or_else(PoisonError::into_inner) = self.now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_is_made_once_while_it_is_used() {
+        let memo = Memo::default();
+        let make = |text: &str| Regex::new(text).map_err(|error| error.to_string());
+        let made = |makes: bool| {
+            let mut recall = memo.recall();
+            let mut fresh = false;
+            for _ in 0..2 {
+                let made = recall.expression("a+", |text| {
+                    fresh = true;
+                    make(text)
+                });
+                assert!(made.unwrap().is_match("aa"));
+            }
+            recall.keep();
+            assert_eq!(fresh, makes);
+        };
+        made(true);
+        made(false);
+        memo.recall().keep();
+        made(true);
+    }
+
+    #[test]
+    fn a_secret_that_changed_is_read_again() {
+        let memo = Memo::default();
+        let secret = Arc::new(Secret::default());
+        let mut recall = memo.recall();
+        assert!(recall.certificate(&secret).is_err());
+        recall.keep();
+        let mut recall = memo.recall();
+        assert_eq!(recall.last.certificates.len(), 1);
+        assert!(recall.certificate(&secret).is_err());
+        assert!(recall.last.certificates.is_empty(), "found, and taken over");
+        let other = Arc::new(Secret::default());
+        assert!(recall.certificate(&other).is_err());
+        assert_eq!(recall.now.certificates.len(), 2);
+    }
+}
