@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use http::{HeaderName, Method};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::memo::Recall;
 use super::status::Problem;
@@ -139,10 +139,24 @@ fn value_match(
     }
 }
 
+/// Most memory of one expression, in bytes: of the program, and of what each worker keeps for
+/// it. Tenants have many, and all of them share the process.
+const MAX_PROGRAM: usize = 256 << 10;
+const MAX_CACHE: usize = 256 << 10;
+
 /// An expression that must match the whole text.
 fn whole(pattern: &str) -> Result<Regex, String> {
     // By itself first: `a)|(b` must not escape from the group below.
-    let message = |error: crate::policy::Invalid| error.message;
-    rewrite::regex("", pattern).map_err(message)?;
-    rewrite::regex("", &format!("^(?:{pattern})$")).map_err(message)
+    rewrite::regex("", pattern).map_err(|error| error.message)?;
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(MAX_PROGRAM)
+        .dfa_size_limit(MAX_CACHE)
+        .nest_limit(50)
+        .build()
+        .map_err(|_| {
+            format!(
+                "{pattern:?} is too big when compiled; use fewer or smaller repetitions, and \
+                 [0-9A-Za-z_] for \\w"
+            )
+        })
 }

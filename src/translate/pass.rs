@@ -28,6 +28,8 @@ pub(super) struct Pass<'s> {
     pub policies: Attached<'s>,
     /// Regular expressions of each host of a section.
     pub expressions: HashMap<(SectionId, String), usize>,
+    /// Regular expressions of all routes of a namespace.
+    pub expressions_of: HashMap<&'s str, usize>,
     pub statuses: Vec<StatusWrite>,
     pub infrastructure: Vec<InfrastructureWrite>,
     notes: BTreeSet<Note>,
@@ -46,6 +48,7 @@ impl<'s> Pass<'s> {
             binds: Binds::default(),
             policies: Attached::default(),
             expressions: HashMap::new(),
+            expressions_of: HashMap::new(),
             statuses: Vec::new(),
             infrastructure: Vec::new(),
             notes: BTreeSet::new(),

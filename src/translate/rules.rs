@@ -32,6 +32,8 @@ const KIND: &str = "HTTPRoute";
 
 /// Most regular expressions in the matches of one route: each is tried for each request.
 const MAX_EXPRESSIONS: usize = 64;
+/// Most in the matches of all routes of a namespace: each takes memory of a shared process.
+const MAX_OF_NAMESPACE: usize = 512;
 
 /// The policies of the Gateway and of the listener that a rule is reached through.
 #[derive(Debug)]
@@ -52,21 +54,49 @@ impl<'s> Pass<'s> {
         let mut compiled = Compiled::default();
         for (index, rule) in route.spec.rules.iter().enumerate() {
             let more = matches::expressions(&rule.matches);
-            let fits = more == 0 || compiled.expressions + more <= MAX_EXPRESSIONS;
-            compiled.expressions += if fits { more } else { 0 };
-            let draft = self.draft(key, index, rule, fits);
+            let room = self.room(key, more, compiled.expressions);
+            if room.is_ok() {
+                compiled.expressions += more;
+            }
+            let draft = self.draft(key, index, rule, room);
             compiled.rules.push(draft);
+        }
+        if compiled.expressions > 0 {
+            let there = self.expressions_of.entry(key.namespace.as_str()).or_default();
+            *there += compiled.expressions;
         }
         compiled
     }
 
-    /// `fits`: the route has room for the regular expressions of this rule.
+    /// Whether a route that has `own` regular expressions may have `more`.
+    ///
+    /// # Errors
+    /// A message for the user.
+    fn room(&self, key: &Key, more: usize, own: usize) -> Result<(), String> {
+        let others = self.expressions_of.get(key.namespace.as_str()).copied().unwrap_or(0);
+        let hint = "use Exact or PathPrefix, or join expressions by `|`";
+        if more == 0 {
+            Ok(())
+        } else if own + more > MAX_EXPRESSIONS {
+            Err(format!("more than {MAX_EXPRESSIONS} regular expressions in one HTTPRoute; {hint}"))
+        } else if others + own + more > MAX_OF_NAMESPACE {
+            Err(format!(
+                "more than {MAX_OF_NAMESPACE} regular expressions in the HTTPRoutes of namespace \
+                 {}, and older ones come first; {hint}",
+                key.namespace
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `room`: whether the regular expressions of this rule may be.
     fn draft(
         &mut self,
         key: &'s Key,
         index: usize,
         rule: &'s HttpRouteRule,
-        fits: bool,
+        room: Result<(), String>,
     ) -> Draft<'s> {
         let at = format!("spec.rules[{index}]");
         let mut draft = Draft {
@@ -82,7 +112,7 @@ impl<'s> Pass<'s> {
             closed: None,
             ignored: ignored(&at, rule),
         };
-        match self.matches(rule, fits) {
+        match self.matches(rule, room) {
             Ok(matches) => draft.matches = matches,
             Err(mut problem) => {
                 problem.field = format!("{at}.{}", problem.field);
@@ -109,15 +139,9 @@ impl<'s> Pass<'s> {
     fn matches(
         &mut self,
         rule: &HttpRouteRule,
-        fits: bool,
+        room: Result<(), String>,
     ) -> Result<Vec<matches::Compiled>, Problem> {
-        if !fits {
-            let message = format!(
-                "more than {MAX_EXPRESSIONS} regular expressions in one HTTPRoute; use Exact or \
-                 PathPrefix, or join expressions by `|`"
-            );
-            return Err(Problem::new("UnsupportedValue", "matches", message));
-        }
+        room.map_err(|message| Problem::new("UnsupportedValue", "matches", message))?;
         matches::compile(&rule.matches, &mut self.memo)
     }
 

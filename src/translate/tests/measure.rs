@@ -12,12 +12,12 @@ const ENDPOINTS: usize = 5_000;
 /// Most listeners of a Gateway.
 const LISTENERS: usize = 64;
 
-/// Routes of two rules each, every tenth with a regular expression; HTTPS listeners with a
+/// Routes of two rules each, every twentieth with a regular expression; HTTPS listeners with a
 /// certificate each; a Service with many endpoints.
 fn large() -> Snapshot {
     let mut snapshot = world(&[GATEWAY, SERVICE]);
     for i in 0..ROUTES {
-        let path = match i % 10 {
+        let path = match i % 20 {
             0 => format!("{{type: RegularExpression, value: '/v[0-9]+/[a-z]{{2,8}}/{i}'}}"),
             _ => "{value: /a}".to_owned(),
         };

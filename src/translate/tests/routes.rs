@@ -444,6 +444,37 @@ fn a_route_has_a_bounded_number_of_regular_expressions() {
 }
 
 #[test]
+fn a_namespace_has_a_bounded_number_of_regular_expressions() {
+    let mut snapshot = world(&[GATEWAY, SERVICE]);
+    for i in 0..9 {
+        let rule = expressions(&format!("r{i}-"), 64);
+        let spec = format!("  hostnames: [h{i}.example]\n  rules:\n{rule}");
+        add(&mut snapshot, &route(&format!("r{i}"), &spec));
+    }
+    let translation = translate(&snapshot);
+    assert_eq!(outcome(&translation.graph, 80, "h7.example", "/r7-1"), "app*1");
+    assert_eq!(of_route(&translation, "r7", "Accepted"), "True/Accepted");
+    assert_eq!(of_route(&translation, "r8", "Accepted"), "False/UnsupportedValue");
+}
+
+#[test]
+fn an_expression_may_be_what_paths_need_and_not_a_bomb() {
+    let fits = ["/v[0-9]+/[a-z]{2,8}/.*", "/\\w+/\\d{4}-\\d{2}/[^/]+", "/(?i)(en|de|fr)/.{0,64}"];
+    for (pattern, status) in fits.map(|p| (p, "True/Accepted")).into_iter().chain([
+        ("/(\\w{50}){50}", "False/UnsupportedValue"),
+        ("/(a{100}){100}", "False/UnsupportedValue"),
+        ("/\\pL{99}", "False/UnsupportedValue"),
+    ]) {
+        let spec = format!(
+            "  rules: [{{matches: [{{path: {{type: RegularExpression, value: '{pattern}'}}}}], \
+             backendRefs: [{{name: app, port: 8080}}]}}]"
+        );
+        let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", &spec)]));
+        assert_eq!(of_route(&translation, "r", "Accepted"), status, "{pattern}");
+    }
+}
+
+#[test]
 fn a_host_has_a_bounded_number_of_regular_expressions_and_the_older_have_them() {
     let mut snapshot = world(&[GATEWAY, SERVICE]);
     for i in 0..5 {
