@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::manifest::{self, Manifest};
-use super::reload::Reload;
+use super::reload::{self, Reload};
 use super::state::{Arrival, WatchId};
 use super::stats::count;
 use super::world::Handle;
@@ -82,6 +82,7 @@ impl FileSource {
         settings: Arc<Settings>,
         embedded: Vec<Embedded>,
     ) -> Result<FileSource, Vec<FileProblem>> {
+        let seen = reload::look(&paths);
         let (world, problems, files) = first(paths, settings, embedded);
         if !problems.is_empty() {
             return Err(problems);
@@ -94,7 +95,7 @@ impl FileSource {
             0 => warn!("no object of a kind that Tidegate reads is in any of the files"),
             objects => info!(objects, "files read"),
         }
-        let reload = Reload::start(files, world.clone());
+        let reload = Reload::start(files, world.clone(), seen);
         Ok(FileSource { world, pace: Pace::default(), _reload: reload, _dns: dns })
     }
 }

@@ -42,10 +42,10 @@ impl Drop for Reload {
 }
 
 impl Reload {
-    pub fn start(files: Files, world: Handle) -> Self {
+    /// `seen`: what was there before the files were read.
+    pub fn start(files: Files, world: Handle, seen: Vec<Seen>) -> Self {
         let (wake, woken) = channel();
         let tell = wake.clone();
-        let seen = look(&files.paths);
         let work = move || run(files, &world, &woken, tell, seen);
         if let Err(error) = thread::Builder::new().name("files".into()).spawn(work) {
             error!("no thread for watching files, they are not read again: {error}");
@@ -61,7 +61,10 @@ fn run(
     tell: Sender<Wake>,
     mut seen: Vec<Seen>,
 ) {
-    let _watcher = watch(&files.paths, tell);
+    let _watcher = watch(&files.paths, tell.clone());
+    // Nobody was told of what changed before the watch began. We hold the other end.
+    let _ = tell.send(Wake::Changed);
+    drop(tell);
     loop {
         match woken.recv_timeout(LOOK) {
             Ok(Wake::Changed) if settle(woken) => {}
@@ -128,14 +131,14 @@ type State = (u64, u64, i64, i64);
 
 /// A file as it was.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     path: PathBuf,
     /// None: it could not be looked at.
     state: Option<State>,
 }
 
 /// All files that would be read.
-fn look(paths: &[PathBuf]) -> Vec<Seen> {
+pub(super) fn look(paths: &[PathBuf]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for path in paths {
         look_at(path, true, 0, &mut seen);
