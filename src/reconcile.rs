@@ -18,7 +18,7 @@ use crate::graph::{RouteGraph, Shared};
 use crate::health::Health;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::source::Source;
-use crate::translate::{Note, Snapshot, Translation, translate};
+use crate::translate::{Note, Peer, Snapshot, Translation, translate};
 
 /// What the loop connects.
 pub struct Reconciler {
@@ -172,7 +172,7 @@ fn served(graph: &RouteGraph, listening: &BTreeMap<u16, Result<(), String>>) -> 
 /// take back `Programmed` and all endpoints for a moment, and say so to everybody.
 fn settled(phase: Phase, snapshot: &Snapshot) -> bool {
     // Without peers this process is no pod, and says nothing of pods.
-    let heard = snapshot.peers.is_empty() || snapshot.peers.iter().any(|peer| peer.ready);
+    let heard = snapshot.peers.is_empty() || snapshot.peers.iter().any(Peer::is_ready);
     phase != Phase::Starting && heard
 }
 
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::graph::{HostMap, Listener, Protocol};
-    use crate::translate::Peer;
+    use crate::translate::PeerState;
 
     fn graph(ports: &[u16]) -> RouteGraph {
         let listener = |port| Listener {
@@ -203,7 +203,7 @@ mod tests {
             ip: IpAddr::from([10, 0, 0, 1]),
             pod_name: None,
             node_name: None,
-            ready,
+            state: if ready { PeerState::Ready } else { PeerState::Away },
             ports: BTreeSet::new(),
         };
         let with =

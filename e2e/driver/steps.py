@@ -85,7 +85,10 @@ def _after() -> list[Step]:
 
 def _cargo(*arguments: str) -> Callable[[Context], None]:
     def action(context: Context) -> None:
-        run(context.log, "cargo", *arguments, cwd=ROOT, env={"CARGO_TARGET_DIR": TARGET})
+        env = {"CARGO_TARGET_DIR": TARGET}
+        if context.options.long:
+            env["TIDEGATE_LONG"] = "1"
+        run(context.log, "cargo", *arguments, cwd=ROOT, env=env)
 
     return action
 

@@ -21,7 +21,7 @@ use super::leader::Gone;
 use crate::health::Health;
 use crate::lifecycle::Lifecycle;
 use crate::source::Handle;
-use crate::translate::{Key, Peer, Snapshot};
+use crate::translate::{Key, Peer, PeerState, Snapshot};
 pub use follow::Heard;
 pub use report::{BEAT, Listening, PeerReport};
 
@@ -134,7 +134,7 @@ impl Peers {
                 peer(member, says)
             })
             .collect();
-        self.health.ready_peers.set(peers.iter().filter(|peer| peer.ready).count() as u64);
+        self.health.ready_peers.set(peers.iter().filter(|peer| peer.is_ready()).count() as u64);
         self.source.set_peers(peers);
     }
 
@@ -152,12 +152,17 @@ impl Peers {
 }
 
 fn peer(member: Member, says: Option<PeerReport>) -> Peer {
-    let ready = says.as_ref().is_some_and(|report| report.ready) && !member.terminating;
+    let state = match &says {
+        Some(report) if report.ready && !member.terminating => PeerState::Ready,
+        // Its end has been decided, whether or not it has heard of it.
+        Some(report) if report.ready || report.leaving => PeerState::Leaving,
+        _ => PeerState::Away,
+    };
     Peer {
         ip: member.ip,
         pod_name: member.pod_name,
         node_name: member.node_name,
-        ready,
+        state,
         ports: says.map(|report| report.ports).unwrap_or_default(),
     }
 }

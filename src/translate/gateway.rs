@@ -309,7 +309,7 @@ fn addresses(snapshot: &Snapshot, gateway: &GatewayState<'_>) -> Vec<GatewayAddr
     }
     if snapshot.settings.cluster && matches!(snapshot.settings.ports, Ports::Own { .. }) {
         // Host mode: pods have the addresses of their nodes.
-        let ready = snapshot.peers.iter().filter(|peer| peer.ready);
+        let ready = snapshot.peers.iter().filter(|peer| peer.is_ready());
         let mut ips: Vec<String> = ready.map(|peer| peer.ip.to_string()).collect();
         ips.sort();
         ips.dedup();

@@ -17,7 +17,7 @@ use super::gateway::GatewayState;
 use super::gateway_class::Classes;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
-use super::{InfrastructureWrite, Key, ObjectKind, Peer, Ports};
+use super::{InfrastructureWrite, Key, ObjectKind, Peer, PeerState, Ports};
 
 /// The label of everything that Tidegate makes, with [`TIDEGATE`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -128,8 +128,9 @@ impl<'s> Pass<'s> {
         for (port, number) in recorded {
             let mut ready = 0;
             for v6 in [false, true] {
-                let listens =
-                    |p: &&Peer| p.ready && p.ports.contains(&number) && p.ip.is_ipv6() == v6;
+                let listens = |p: &&Peer| {
+                    p.state != PeerState::Away && p.ports.contains(&number) && p.ip.is_ipv6() == v6
+                };
                 let mut peers: Vec<&Peer> = snapshot.peers.iter().filter(listens).collect();
                 peers.sort_by_key(|peer| peer.ip);
                 peers.dedup_by_key(|peer| peer.ip);
@@ -306,10 +307,12 @@ fn endpoint(peer: &Peer, namespace: Option<&str>) -> Endpoint {
     };
     Endpoint {
         addresses: vec![peer.ip.to_string()],
+        // Where no endpoint is ready, kube-proxy takes those that still serve, instead of
+        // dropping what comes: so a rollout may be quicker than the news of it.
         conditions: Some(EndpointConditions {
-            ready: Some(true),
+            ready: Some(peer.is_ready()),
             serving: Some(true),
-            terminating: Some(false),
+            terminating: Some(!peer.is_ready()),
         }),
         node_name: peer.node_name.clone(),
         target_ref: peer.pod_name.as_ref().zip(namespace).map(pod),

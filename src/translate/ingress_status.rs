@@ -29,7 +29,7 @@ impl Pass<'_> {
     fn ingress_addresses(&self) -> Option<Vec<IngressLoadBalancerIngress>> {
         let settings = &self.snapshot.settings;
         if settings.cluster && matches!(settings.ports, Ports::Own { .. }) {
-            let ready = self.snapshot.peers.iter().filter(|peer| peer.ready);
+            let ready = self.snapshot.peers.iter().filter(|peer| peer.is_ready());
             let mut ips: Vec<String> = ready.map(|peer| peer.ip.to_string()).collect();
             ips.sort();
             ips.dedup();

@@ -38,7 +38,7 @@ pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
 pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::endpoints_of;
 pub use memo::Memo;
-pub use snapshot::{Key, Objects, Peer, Ports, Settings, Snapshot, Undecodable};
+pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.
 #[derive(Debug, Default)]

@@ -94,10 +94,26 @@ pub struct Peer {
     pub ip: IpAddr,
     pub pod_name: Option<String>,
     pub node_name: Option<String>,
-    /// Ready by its own word and not terminating.
-    pub ready: bool,
+    pub state: PeerState,
     /// The Gateway container ports that it has been seen to listen on.
     pub ports: BTreeSet<u16>,
+}
+
+/// What a Tidegate pod can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Ready by its own word and not terminating.
+    Ready,
+    /// On its way out, but serving as before: better than nobody, where nobody is ready.
+    Leaving,
+    /// Starting, draining or silent.
+    Away,
+}
+
+impl Peer {
+    pub fn is_ready(&self) -> bool {
+        self.state == PeerState::Ready
+    }
 }
 
 /// How ports of listeners become ports that are bound.

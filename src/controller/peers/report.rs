@@ -22,6 +22,9 @@ pub struct PeerReport {
     pub identity: String,
     /// Everything was listed and published, and the process is not leaving.
     pub ready: bool,
+    /// Not ready any more, but serving as before.
+    #[serde(default)]
+    pub leaving: bool,
     /// The ports that are bound.
     pub ports: BTreeSet<u16>,
 }
@@ -33,6 +36,7 @@ impl PeerReport {
         PeerReport {
             identity: identity.to_owned(),
             ready: lifecycle.phase() == Phase::Ready,
+            leaving: lifecycle.phase() == Phase::Leaving,
             ports: bound.iter().filter(|(_, b)| b.is_ok()).map(|(port, _)| *port).collect(),
         }
     }

@@ -57,21 +57,29 @@ fn members_are_the_pods_of_our_own_service() {
 }
 
 fn report(ready: bool) -> PeerReport {
-    PeerReport { identity: "p".into(), ready, ports: [20000].into() }
+    PeerReport { identity: "p".into(), ready, leaving: false, ports: [20000].into() }
 }
 
 #[test]
-fn a_terminating_pod_is_not_ready_whatever_it_says() {
+fn a_pod_on_its_way_out_is_leaving_as_long_as_it_serves() {
     let member = |terminating| Member {
         ip: IpAddr::from([10, 0, 0, 1]),
         pod_name: None,
         node_name: None,
         terminating,
     };
-    assert!(peer(member(false), Some(report(true))).ready);
-    assert!(!peer(member(true), Some(report(true))).ready);
-    assert!(!peer(member(false), Some(report(false))).ready);
-    assert!(!peer(member(false), None).ready);
+    let leaving = || PeerReport { leaving: true, ..report(false) };
+    for (terminating, says, state) in [
+        (false, Some(report(true)), PeerState::Ready),
+        (true, Some(report(true)), PeerState::Leaving),
+        (false, Some(leaving()), PeerState::Leaving),
+        (true, Some(leaving()), PeerState::Leaving),
+        (false, Some(report(false)), PeerState::Away),
+        (true, Some(report(false)), PeerState::Away),
+        (false, None, PeerState::Away),
+    ] {
+        assert_eq!(peer(member(terminating), says.clone()).state, state, "{terminating} {says:?}");
+    }
 }
 
 struct Pod {

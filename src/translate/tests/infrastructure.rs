@@ -93,6 +93,26 @@ fn a_pod_is_an_endpoint_only_once_it_listens() {
     assert_eq!(of_gateway(&translation, "gw", "Programmed"), "False/Pending");
 }
 
+/// Between the end of the last old pod and the news of the new one, a rollout left the slices
+/// empty: kube-proxy dropped connections, which came back a second later.
+#[test]
+fn a_pod_that_is_leaving_stays_an_endpoint_for_want_of_a_better_one() {
+    let mut snapshot = cluster(&[GATEWAY]);
+    settle(&mut snapshot);
+    let mut peers = (*snapshot.peers).clone();
+    for (state, expected) in
+        [(PeerState::Leaving, Some((Some(false), Some(true), Some(true)))), (PeerState::Away, None)]
+    {
+        peers[0].state = state;
+        snapshot.peers = Arc::new(peers.clone());
+        let translation = translate(&snapshot);
+        let endpoints = slices(&translation)[0].endpoints.clone().unwrap();
+        let conditions = endpoints.first().and_then(|endpoint| endpoint.conditions.clone());
+        let said = conditions.map(|c| (c.ready, c.serving, c.terminating));
+        assert_eq!(said, expected, "{state:?}");
+    }
+}
+
 #[test]
 fn before_anyone_looked_for_peers_no_endpoint_is_withdrawn() {
     let mut snapshot = cluster(&[GATEWAY]);

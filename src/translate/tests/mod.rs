@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    InfrastructureWrite, Key, Note, ObjectKind, Objects, Peer, Ports, Settings, Snapshot,
-    Translation, translate,
+    InfrastructureWrite, Key, Note, ObjectKind, Objects, Peer, PeerState, Ports, Settings,
+    Snapshot, Translation, translate,
 };
 use crate::graph::{Action, RouteGraph, Rule};
 use crate::policy::{RequestHead, Scheme};
@@ -83,7 +83,7 @@ fn cluster(parts: &[&str]) -> Snapshot {
         ip: IpAddr::from([10, 1, 0, 1]),
         pod_name: Some("tidegate-0".into()),
         node_name: Some("node-1".into()),
-        ready: true,
+        state: PeerState::Ready,
         ports,
     }]);
     snapshot
