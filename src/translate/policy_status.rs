@@ -38,27 +38,8 @@ impl<'s> Pass<'s> {
         gateways: &[GatewayState<'s>],
         by_key: &ByKey<'s>,
     ) -> PolicyStatus {
-        let mut ancestors: Vec<(ParentReference, Option<Problem>)> = Vec::new();
-        for (i, target) in object.targets.iter().enumerate() {
-            match self.find(object.key, i, target, gateways, by_key) {
-                Found::Here(ancestor) => ancestors.push((ancestor, None)),
-                Found::Missing(ancestor, problem) => {
-                    self.warn(object.kind, object.key, object.meta, &problem);
-                    ancestors.push((ancestor, Some(problem)));
-                }
-                Found::Foreign => {}
-            }
-        }
-        ancestors.extend(object.named_by.iter().map(|ancestor| (ancestor.clone(), None)));
+        let ancestors = self.ancestors(object, gateways, by_key);
         let invalid = object.compiled.as_ref().err();
-        if ancestors.is_empty() && invalid.is_some() {
-            // Nobody uses it yet; its owner should see the problem all the same.
-            let itself = ParentReference {
-                group: Some(OURS.to_owned()),
-                ..reference(object.kind.kind(), object.key, None)
-            };
-            ancestors.push((itself, None));
-        }
         let said = |problem: Option<&Problem>| {
             let mut said = Said::of("Accepted", "Accepted", invalid.or(problem));
             if said.holds && !object.overridden.is_empty() {
@@ -99,6 +80,36 @@ impl<'s> Pass<'s> {
             a.ancestor_ref == b.ancestor_ref && a.controller_name == b.controller_name
         };
         PolicyStatus { ancestors: in_place(entries, old, same) }
+    }
+
+    /// Where the policy applies, or was meant to and why it does not.
+    fn ancestors(
+        &mut self,
+        object: &PolicyObject<'s>,
+        gateways: &[GatewayState<'s>],
+        by_key: &ByKey<'s>,
+    ) -> Vec<(ParentReference, Option<Problem>)> {
+        let mut ancestors: Vec<(ParentReference, Option<Problem>)> = Vec::new();
+        for (i, target) in object.targets.iter().enumerate() {
+            match self.find(object.key, i, target, gateways, by_key) {
+                Found::Here(ancestor) => ancestors.push((ancestor, None)),
+                Found::Missing(ancestor, problem) => {
+                    self.warn(object.kind, object.key, object.meta, &problem);
+                    ancestors.push((ancestor, Some(problem)));
+                }
+                Found::Foreign => {}
+            }
+        }
+        ancestors.extend(object.named_by.iter().map(|ancestor| (ancestor.clone(), None)));
+        if ancestors.is_empty() && object.compiled.is_err() {
+            // Nobody uses it yet; its owner should see the problem all the same.
+            let itself = ParentReference {
+                group: Some(OURS.to_owned()),
+                ..reference(object.kind.kind(), object.key, None)
+            };
+            ancestors.push((itself, None));
+        }
+        ancestors
     }
 
     fn find(
