@@ -4,6 +4,7 @@ import copy
 import json
 from contextlib import contextmanager
 
+from e2e.driver.shell import CommandFailed
 from e2e.lib import certificates, http, kube
 from e2e.lib.case import SELECTOR, TIDEGATE
 from e2e.lib.load import Load
@@ -154,6 +155,29 @@ def test_an_invalid_regex_leaves_the_routes_next_to_it_alone(t):
 
         wait_for(told, 15, "the route says that something is wrong")
         _still_follows_changes(t, address)
+
+
+def test_nobody_else_points_the_service_of_a_gateway_at_another_port(t):
+    """The container port of a neighbour's Gateway would bring the neighbour's traffic."""
+    t.backend()
+    t.gateway()
+    ports = t.get("service", "gw-tidegate")["spec"]["ports"]
+    moved = [{**ports[0], "targetPort": ports[0]["targetPort"] + 1}]
+    for change in ({"spec": {"ports": moved}},
+                   {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
+                   {"metadata": {"annotations": {"tidegate.dev/controller": None}}}):
+        try:
+            _patch(t, "gw-tidegate", change)
+        except CommandFailed as refusal:
+            assert "only Tidegate" in str(refusal), f"{change}: {refusal}"
+        else:
+            raise AssertionError(f"{change} was not refused")
+    _patch(t, "gw-tidegate", {"metadata": {"annotations": {"example.com/note": "mine"}}})
+
+
+def _patch(t, service: str, change: dict) -> None:
+    kube.kubectl("patch", "service", service, "--namespace", t.namespace, "--type=merge",
+                 f"--patch={json.dumps(change)}")
 
 
 def test_a_gateway_that_comes_and_goes_does_not_disturb_its_neighbours(t):

@@ -29,6 +29,9 @@ pub const TLS_HOSTNAME: &str = "tidegate.dev/backend-tls-hostname";
 /// certificate authorities of the image do.
 pub const TLS_SECRET: &str = "tidegate.dev/backend-tls-secret";
 
+/// `RoundRobin`, or `PowerOfTwoChoices` (the default). On a Service.
+pub const LOAD_BALANCING: &str = "tidegate.dev/load-balancing";
+
 /// From the first SYN to an established connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -187,13 +190,33 @@ impl Pass<'_> {
             let problem = Problem::new("AddressNotUsable", "", message);
             self.warn(ObjectKind::Service, key, &service.metadata, &problem);
         }
+        let balance = self.balance(key, service);
         Ok(self.graph.backend(&id, || Backend {
             key: id.clone(),
             protocol,
-            balance: Balance::default(),
+            balance,
             connect_timeout: CONNECT_TIMEOUT,
             endpoints: Arc::new(EndpointSet::of(&endpoints)),
         }))
+    }
+
+    /// How its endpoints take turns. A value that we do not know harms nobody: it is told.
+    fn balance(&mut self, key: &Key, service: &Service) -> Balance {
+        let annotations = map_of(service.metadata.annotations.as_ref());
+        match annotations.get(LOAD_BALANCING).map(String::as_str) {
+            None | Some("PowerOfTwoChoices") => Balance::PowerOfTwo,
+            Some("RoundRobin") => Balance::RoundRobin,
+            Some(other) => {
+                let message = format!(
+                    "{other:?} is not known, and the default is used; write RoundRobin or \
+                     PowerOfTwoChoices"
+                );
+                let field = format!("metadata.annotations[{LOAD_BALANCING}]");
+                let problem = Problem::new("UnsupportedValue", field, message);
+                self.warn(ObjectKind::Service, key, &service.metadata, &problem);
+                Balance::default()
+            }
+        }
     }
 
     fn backend_tls(&self, key: &Key, service: &Service) -> Result<Arc<BackendTls>, Unresolved> {

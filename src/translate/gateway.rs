@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::gateway_class::Classes;
 use super::hostname;
-use super::infrastructure::service_name;
+use super::infrastructure::{is_ours, service_name};
 use super::listeners::ListenerState;
 use super::pass::{Pass, created};
 use super::ports::Container;
@@ -59,11 +59,9 @@ impl<'s> Pass<'s> {
                 object,
                 problem: class.as_ref().map(of_class).or_else(|| problem(object)),
                 listeners: self.listeners(key, object),
-                service: snapshot
-                    .services
-                    .get(&service)
-                    .map(|service| &**service)
-                    .filter(|service| super::infrastructure::is_ours(&service.metadata)),
+                service: snapshot.services.get(&service).map(|service| &**service).filter(
+                    |service| is_ours(&service.metadata, &snapshot.settings.controller_name),
+                ),
                 containers: BTreeMap::new(),
                 ready: BTreeMap::new(),
             });

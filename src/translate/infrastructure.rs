@@ -35,10 +35,14 @@ const MAX_LABEL: usize = 63;
 /// Most endpoints of one slice, by the API.
 const MAX_ENDPOINTS: usize = 1000;
 
-/// Whether Tidegate made the object.
-pub(super) fn is_ours(meta: &ObjectMeta) -> bool {
+/// Whether the Tidegate of this controller name made the object. The chart's admission policy
+/// sees to it that nobody else writes such a Service.
+pub(super) fn is_ours(meta: &ObjectMeta, controller: &str) -> bool {
     let label = map_of(meta.labels.as_ref()).get(MANAGED_BY);
-    label.is_some_and(|label| label == TIDEGATE) && meta.deletion_timestamp.is_none()
+    let by = map_of(meta.annotations.as_ref()).get(CONTROLLER);
+    label.is_some_and(|label| label == TIDEGATE)
+        && by.is_some_and(|by| by == controller)
+        && meta.deletion_timestamp.is_none()
 }
 
 /// The name of a Gateway's Service: `NAME-tidegate`, with a hash where that is too long or no
@@ -95,7 +99,8 @@ impl<'s> Pass<'s> {
         if there.is_some_and(|service| service.metadata.deletion_timestamp.is_some()) {
             return;
         }
-        if there.is_some_and(|service| !is_ours(&service.metadata)) {
+        let controller = &self.snapshot.settings.controller_name;
+        if there.is_some_and(|service| !is_ours(&service.metadata, controller)) {
             let message = format!(
                 "Service {key} is not Tidegate's and has the name that the Gateway's Service \
                  needs; rename or delete it"
@@ -148,7 +153,9 @@ impl<'s> Pass<'s> {
                 if unknown || (there.is_none() && peers.is_empty()) {
                     continue;
                 }
-                if there.is_some_and(|slice| !is_ours(&slice.metadata)) {
+                if there.is_some_and(|slice| {
+                    !is_ours(&slice.metadata, &snapshot.settings.controller_name)
+                }) {
                     continue;
                 }
                 let namespace = snapshot.settings.own_service.as_ref().map(|key| &*key.namespace);
@@ -189,9 +196,7 @@ impl<'s> Pass<'s> {
         };
         let controller = &snapshot.settings.controller_name;
         let made_here = |meta: &ObjectMeta| {
-            is_ours(meta)
-                && map_of(meta.labels.as_ref()).contains_key(GATEWAY_NAME)
-                && map_of(meta.annotations.as_ref()).get(CONTROLLER) == Some(controller)
+            is_ours(meta, controller) && map_of(meta.labels.as_ref()).contains_key(GATEWAY_NAME)
         };
         for (key, service) in snapshot.services.iter() {
             if made_here(&service.metadata)

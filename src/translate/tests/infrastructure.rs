@@ -222,14 +222,19 @@ fn what_the_cluster_says_of_our_service_stays() {
 
 #[test]
 fn a_service_that_is_not_ours_is_never_taken() {
-    let foreign = "
+    for labels in ["", ", labels: {app.kubernetes.io/managed-by: tidegate}"] {
+        let foreign = format!(
+            "
 kind: Service
-metadata: {name: gw-tidegate, namespace: infra}
-spec: {ports: [{port: 80, targetPort: 20000}]}";
-    let translation = translate(&cluster(&[GATEWAY, foreign]));
-    assert!(service(&translation).is_none());
-    assert!(!translation.graph.listeners.contains_key(&20000));
-    assert!(notes(&translation, "gw").iter().any(|note| note.starts_with("AddressNotAssigned")));
+metadata: {{name: gw-tidegate, namespace: infra{labels}}}
+spec: {{ports: [{{port: 80, targetPort: 20000}}]}}"
+        );
+        let translation = translate(&cluster(&[GATEWAY, &foreign]));
+        assert!(service(&translation).is_none(), "{labels}");
+        assert!(!translation.graph.listeners.contains_key(&20000), "{labels}");
+        let notes = notes(&translation, "gw");
+        assert!(notes.iter().any(|note| note.starts_with("AddressNotAssigned")), "{labels}");
+    }
 }
 
 #[test]

@@ -317,6 +317,28 @@ spec: {ports: [{port: 1, appProtocol: kubernetes.io/h2c}, {port: 2, appProtocol:
 }
 
 #[test]
+fn the_service_says_how_its_endpoints_take_turns() {
+    use crate::graph::Balance;
+    for (value, balance, warned) in [
+        ("RoundRobin", Balance::RoundRobin, false),
+        ("PowerOfTwoChoices", Balance::PowerOfTwo, false),
+        ("roundrobin", Balance::PowerOfTwo, true),
+    ] {
+        let service = format!(
+            "
+kind: Service
+metadata: {{name: app, namespace: infra, annotations: {{tidegate.dev/load-balancing: {value}}}}}
+spec: {{ports: [{{port: 80}}]}}"
+        );
+        let spec = "  rules: [{backendRefs: [{name: app, port: 80}]}]";
+        let translation = translate(&world(&[GATEWAY, &service, &route("r", spec)]));
+        assert_eq!(translation.graph.backends[0].balance, balance, "{value}");
+        let told = translation.notes.iter().any(|note| note.message.contains("write RoundRobin"));
+        assert_eq!(told, warned, "{value}");
+    }
+}
+
+#[test]
 fn external_names_are_backends_only_where_that_is_allowed() {
     let service = "
 kind: Service
