@@ -48,6 +48,10 @@ def _describe(log: Log) -> None:
 
 
 def helm_environment(cluster) -> dict:
+    return {"KUBECONFIG": cluster.kubeconfig, **helm_folders()}
+
+
+def helm_folders() -> dict:
     """Helm's own files stay in our cache, not among the user's."""
-    folders = {f"HELM_{kind}_HOME": CACHE / "helm" for kind in ("CACHE", "CONFIG", "DATA")}
-    return {"KUBECONFIG": cluster.kubeconfig, **folders}
+    return {f"HELM_{kind}_HOME": str(CACHE / "helm" / kind.lower())
+            for kind in ("CACHE", "CONFIG", "DATA")}

@@ -60,6 +60,7 @@ def _before() -> list[Step]:
         Step("test", "cargo test", _cargo("test", "--locked")),
         Step("build", "cargo build --release", _cargo("build", "--release", "--locked")),
         Step("tools", "the cluster's programs, from Go modules", _tools),
+        Step("chart", "helm lint; manifests/install.yaml is what the chart renders", _chart),
         Step("image", "the Tidegate image", lambda context: context.cluster.image(context.log)),
         Step("cluster", "a real cluster comes up", lambda context: context.cluster.up(context.log)),
         Step("deploy", "helm installs Tidegate", deploy.run, True),
@@ -126,6 +127,13 @@ def _tools(context: Context) -> None:
     node = context.options.cluster == "local"
     tools.build_all(context.log, node)
     images.build_all(context.log, node)
+
+
+def _chart(context: Context) -> None:
+    env = deploy.helm_folders() | {"HELM": str(tools.path("helm"))}
+    chart = ROOT / "charts" / "tidegate"
+    run(context.log, tools.path("helm"), "lint", "--strict", chart, env=env)
+    run(context.log, ROOT / "charts" / "render", "--check", env=env, cwd=ROOT)
 
 
 def _on_path(program: str) -> bool:
