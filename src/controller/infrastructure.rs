@@ -13,10 +13,7 @@ use serde_json::{Value, json};
 use super::api::{self, Api, Failure, Written};
 use super::{Pass, Work};
 use crate::health::Health;
-use crate::translate::{InfrastructureWrite, Key, ObjectKind};
-
-/// The label, with the value `tidegate`, of everything that Tidegate makes in a cluster.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+use crate::translate::{InfrastructureWrite, Key, MANAGED_BY, ObjectKind, TIDEGATE};
 
 pub(super) struct Infrastructure {
     api: Api,
@@ -61,7 +58,7 @@ impl Infrastructure {
         let seen: Written =
             self.api.send(Method::GET, &path, "application/json", &Value::Null).await?;
         let meta = seen.metadata;
-        if meta.labels.get(MANAGED_BY).map(String::as_str) != Some("tidegate") {
+        if meta.labels.get(MANAGED_BY).map(String::as_str) != Some(TIDEGATE) {
             return Ok(());
         }
         let options = json!({

@@ -10,12 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
 use crate::graph::{BackendKey, Shared};
-use crate::translate::{Key, Objects, Settings, endpoints_of};
-
-/// Names the Service of an EndpointSlice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// Marks what Tidegate writes itself.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+use crate::translate::{Key, MANAGED_BY, Objects, SERVICE_NAME, Settings, TIDEGATE, endpoints_of};
 
 /// Whose an EndpointSlice is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +26,7 @@ impl Slice {
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         Slice {
             service: label(SERVICE_NAME).map(|name| Key::new(namespace, name)),
-            ours: label(MANAGED_BY).is_some_and(|by| by == "tidegate"),
+            ours: label(MANAGED_BY).is_some_and(|by| by == TIDEGATE),
         }
     }
 }

@@ -36,7 +36,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
 pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
-pub use endpoints::endpoints_of;
+pub use endpoints::{SERVICE_NAME, endpoints_of};
+pub use infrastructure::{MANAGED_BY, TIDEGATE};
 pub use memo::Memo;
 pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
 
