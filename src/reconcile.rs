@@ -190,6 +190,7 @@ mod tests {
             public_port: port,
             protocol: Protocol::Http,
             sections: HostMap::default(),
+            streams: HostMap::default(),
         };
         RouteGraph {
             listeners: ports.iter().map(|port| (*port, Arc::new(listener(*port)))).collect(),
