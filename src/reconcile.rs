@@ -31,7 +31,7 @@ pub struct Reconciler {
     /// What was logged, as long as it stands.
     told: BTreeSet<Note>,
     /// What `listening` was when it was looked at last.
-    bound: Arc<BTreeMap<u16, Result<(), String>>>,
+    bound: Arc<Bound>,
     /// Once [`settled`], always settled.
     settled: bool,
 }
@@ -133,16 +133,16 @@ impl Reconciler {
     /// The data plane has bound or released ports.
     fn follow_listeners(&mut self) {
         let listening = Arc::clone(&self.listening.borrow_and_update());
-        for (port, bound) in listening.iter() {
+        for (place @ (transport, port), bound) in listening.iter() {
             if let Err(why) = bound
-                && self.bound.get(port) != Some(bound)
+                && self.bound.get(place) != Some(bound)
             {
-                tracing::warn!(port, why, "a port cannot be listened on");
+                tracing::warn!(%transport, port, why, "a port cannot be listened on");
             }
         }
         let failed = listening.values().filter(|bound| bound.is_err()).count();
         self.health.listeners_failed.set(failed as u64);
-        self.source.set_listening(BTreeMap::clone(&listening));
+        self.source.set_listening(Bound::clone(&listening));
         self.bound = listening;
         self.become_ready();
     }
@@ -160,10 +160,11 @@ impl Reconciler {
 
 /// Whether the data plane has taken up every listener of `graph`, and can serve at least one of
 /// them: a port that cannot be bound must not keep the others from being ready.
-fn served(graph: &RouteGraph, listening: &BTreeMap<u16, Result<(), String>>) -> bool {
-    let mut bound = graph.listeners.keys().map(|port| listening.get(port));
+fn served(graph: &RouteGraph, listening: &Bound) -> bool {
+    let ports = graph.ports();
+    let mut bound = ports.iter().map(|port| listening.get(port));
     let taken_up = bound.clone().all(|bound| bound.is_some());
-    let any = graph.listeners.is_empty() || bound.any(|bound| matches!(bound, Some(Ok(()))));
+    let any = ports.is_empty() || bound.any(|bound| matches!(bound, Some(Ok(()))));
     taken_up && any
 }
 
@@ -217,8 +218,8 @@ mod tests {
 
     #[test]
     fn ready_means_every_listener_was_taken_up_and_one_serves() {
-        let bound = |port| (port, Ok(()));
-        let failed = |port| (port, Err("in use".to_owned()));
+        let bound = |port| ((Transport::Tcp, port), Ok(()));
+        let failed = |port| ((Transport::Tcp, port), Err("in use".to_owned()));
         let cases =
             [(vec![], true, "nothing to serve"), (vec![80, 443], false, "nothing bound yet")];
         for (ports, ready, why) in cases {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod matcher;
 pub mod normal;
 pub mod path;
+pub mod port;
 pub mod shared;
 pub mod stats;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use builder::{GraphBuilder, SectionId};
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
+pub use port::{Bound, Transport};
 pub use shared::Shared;
 pub use stats::RouteStats;
 pub use tls::{ListenerTls, certified_key};

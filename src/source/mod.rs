@@ -79,7 +79,7 @@ impl Source {
     }
 
     /// See [`Handle::set_listening`].
-    pub fn set_listening(&self, listening: BTreeMap<u16, Result<(), String>>) {
+    pub fn set_listening(&self, listening: Bound) {
         self.handle().set_listening(listening);
     }
 

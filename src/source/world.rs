@@ -101,7 +101,7 @@ impl Handle {
     }
 
     /// What this pod's data plane listens on. A pass is due if that changed.
-    pub fn set_listening(&self, listening: BTreeMap<u16, Result<(), String>>) {
+    pub fn set_listening(&self, listening: Bound) {
         let mut state = self.lock();
         if *state.snapshot.listening != listening {
             state.snapshot.listening = Arc::new(listening);

@@ -134,7 +134,9 @@ impl<'s> Pass<'s> {
             let mut ready = 0;
             for v6 in [false, true] {
                 let listens = |p: &&Peer| {
-                    p.state != PeerState::Away && p.ports.contains(&number) && p.ip.is_ipv6() == v6
+                    p.state != PeerState::Away
+                        && p.ports.contains(&(Transport::Tcp, number))
+                        && p.ip.is_ipv6() == v6
                 };
                 let mut peers: Vec<&Peer> = snapshot.peers.iter().filter(listens).collect();
                 peers.sort_by_key(|peer| peer.ip);
