@@ -6,7 +6,7 @@
 //! counted, and the last graph goes on serving. What is decided is `translate`'s, what is
 //! written is `controller`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::controller::peers::{self, Listening};
 use crate::controller::{Pass, Passes};
-use crate::graph::{RouteGraph, Shared};
+use crate::graph::{Bound, RouteGraph, Shared};
 use crate::health::Health;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::source::Source;
@@ -182,7 +182,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::graph::{HostMap, Listener, Protocol};
+    use crate::graph::{HostMap, Listener, Protocol, Transport};
     use crate::translate::PeerState;
 
     fn graph(ports: &[u16]) -> RouteGraph {
@@ -191,6 +191,7 @@ mod tests {
             public_port: port,
             protocol: Protocol::Http,
             sections: HostMap::default(),
+            streams: HostMap::default(),
         };
         RouteGraph {
             listeners: ports.iter().map(|port| (*port, Arc::new(listener(*port)))).collect(),
@@ -223,12 +224,12 @@ mod tests {
         let cases =
             [(vec![], true, "nothing to serve"), (vec![80, 443], false, "nothing bound yet")];
         for (ports, ready, why) in cases {
-            assert_eq!(served(&graph(&ports), &BTreeMap::new()), ready, "{why}");
+            assert_eq!(served(&graph(&ports), &Bound::new()), ready, "{why}");
         }
         let both = graph(&[80, 443]);
-        assert!(!served(&both, &BTreeMap::from([bound(80)])), "one is missing");
-        assert!(served(&both, &BTreeMap::from([bound(80), bound(443)])));
-        assert!(served(&both, &BTreeMap::from([bound(80), failed(443)])), "one serves");
-        assert!(!served(&both, &BTreeMap::from([failed(80), failed(443)])), "none serves");
+        assert!(!served(&both, &Bound::from([bound(80)])), "one is missing");
+        assert!(served(&both, &Bound::from([bound(80), bound(443)])));
+        assert!(served(&both, &Bound::from([bound(80), failed(443)])), "one serves");
+        assert!(!served(&both, &Bound::from([failed(80), failed(443)])), "none serves");
     }
 }

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::*;
+use tidegate::graph::Transport;
 use tidegate::lifecycle::Phase;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";

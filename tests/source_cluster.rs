@@ -12,9 +12,7 @@ use fake_api::{Failure, FakeApi, until};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use tidegate::api::gateway::HttpRoute;
-use tidegate::graph::{
-    Backend, BackendKey, BackendProtocol, Balance, EndpointSet, RouteGraph, Shared,
-};
+use tidegate::graph::{Backend, BackendKey, BackendProtocol, EndpointSet, RouteGraph, Shared};
 use tidegate::source::{ClusterSource, Source, Timing};
 use tidegate::translate::{Key, ObjectKind, Settings, Snapshot};
 
@@ -311,18 +309,15 @@ async fn a_write_that_changes_nothing_that_is_read_calls_for_no_pass() {
 }
 
 fn live_graph(shared: &Shared, service: &str) -> Arc<EndpointSet> {
-    let backend = Backend {
-        key: BackendKey {
-            namespace: "a".into(),
-            service: service.into(),
-            port: 80,
-            protocol: "http",
-        },
-        protocol: BackendProtocol::Http1,
-        balance: Balance::default(),
-        connect_timeout: Duration::from_secs(3),
-        endpoints: Arc::default(),
+    let key = BackendKey {
+        kind: "Service",
+        namespace: "a".into(),
+        service: service.into(),
+        port: 80,
+        protocol: "http",
+        context: None,
     };
+    let backend = Backend::new(key, BackendProtocol::Http1, &[]);
     shared.publish(RouteGraph { backends: vec![backend], ..RouteGraph::default() });
     Arc::clone(&shared.load().backends[0].endpoints)
 }

@@ -1,6 +1,5 @@
 //! Everything that `run` starts, wired together, and its end.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::settings::{Plan, Pod};
 use crate::admin::{Admin, ControlPlane};
 use crate::controller::Controller;
 use crate::controller::peers::{Listening, Peers};
-use crate::graph::Shared;
+use crate::graph::{Bound, Shared, Transport};
 use crate::health::Health;
 use crate::lifecycle::{self, Lifecycle, Phase, Timetable};
 use crate::proxy;

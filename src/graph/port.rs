@@ -36,6 +36,7 @@ pub type Bound = BTreeMap<(Transport, u16), Result<(), String>>;
 impl RouteGraph {
     /// Every port that is to be bound.
     pub fn ports(&self) -> BTreeSet<(Transport, u16)> {
-        self.listeners.keys().map(|port| (Transport::Tcp, *port)).collect()
+        let tcp = self.listeners.keys().map(|port| (Transport::Tcp, *port));
+        tcp.chain(self.datagrams.keys().map(|port| (Transport::Udp, *port))).collect()
     }
 }

@@ -13,6 +13,7 @@ use super::ports::Container;
 use super::status::{Problem, Said, conditions};
 use super::{Key, ObjectKind, Ports, Snapshot};
 use crate::api::gateway::{AddressType, Gateway, GatewayAddress, GatewayStatus, ListenerStatus};
+use crate::graph::Transport;
 
 /// A Gateway of ours, and what became of it.
 #[derive(Debug)]

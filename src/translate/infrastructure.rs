@@ -18,6 +18,7 @@ use super::gateway_class::Classes;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
 use super::{InfrastructureWrite, Key, ObjectKind, Peer, PeerState, Ports};
+use crate::graph::Transport;
 
 /// The label of everything that Tidegate makes, with [`TIDEGATE`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

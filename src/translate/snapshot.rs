@@ -17,6 +17,7 @@ use super::Memo;
 use crate::api::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
+use crate::graph::{Bound, Transport};
 
 /// A namespace (empty for cluster-scoped kinds) and a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

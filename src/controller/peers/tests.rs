@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::admin::Admin;
+use crate::graph::Bound;
 use crate::lifecycle::Phase;
 use crate::translate::Settings;
 

@@ -196,7 +196,7 @@ fn each_listener_shows_its_own_certificate() {
     put(&mut snapshot, secret("cert-a", "infra", &["a.example"]));
     put(&mut snapshot, secret("cert-any", "infra", &["z.example"]));
     let translation = translate(&snapshot);
-    let Protocol::Https(tls) = &translation.graph.listeners[&443].protocol else { panic!() };
+    let Protocol::Tls(tls) = &translation.graph.listeners[&443].protocol else { panic!() };
     let of = |host| tls.certificates.matching(host).next().unwrap().cert[0].clone();
     assert_ne!(of("a.example"), of("b.example"));
     assert_eq!(of("z.example"), of("b.example"));

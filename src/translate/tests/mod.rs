@@ -20,7 +20,7 @@ use super::{
     InfrastructureWrite, Key, Note, ObjectKind, Objects, Peer, PeerState, Ports, Settings,
     Snapshot, Translation, translate,
 };
-use crate::graph::{Action, RouteGraph, Rule};
+use crate::graph::{Action, RouteGraph, Rule, Transport};
 use crate::policy::{RequestHead, Scheme};
 use crate::reason::Reason;
 
