@@ -252,9 +252,8 @@ async fn invite(
         );
     }
     lifecycle.reached(Phase::Ready).await;
-    let all_bound = |tried: &Arc<Bound>| {
-        ports.iter().all(|port| matches!(tried.get(port), Some(Ok(()))))
-    };
+    let all_bound =
+        |tried: &Arc<Bound>| ports.iter().all(|port| matches!(tried.get(port), Some(Ok(()))));
     if listening.wait_for(all_bound).await.is_ok() && lifecycle.phase() == Phase::Ready {
         eprintln!("\n{}\n", demo::hints(gateway, ingress, admin));
     }

@@ -58,7 +58,13 @@ fn members_are_the_pods_of_our_own_service() {
 }
 
 fn report(ready: bool) -> PeerReport {
-    PeerReport { identity: "p".into(), ready, leaving: false, ports: [20000].into(), udp_ports: [53].into() }
+    PeerReport {
+        identity: "p".into(),
+        ready,
+        leaving: false,
+        ports: [20000].into(),
+        udp_ports: [53].into(),
+    }
 }
 
 #[test]
