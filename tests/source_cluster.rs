@@ -13,7 +13,7 @@ use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use tidegate::api::gateway::HttpRoute;
 use tidegate::graph::{
-    Backend, BackendKey, BackendProtocol, Balance, EndpointSet, RouteGraph, Shared,
+    Backend, BackendKey, BackendProtocol, EndpointSet, RouteGraph, Shared, Transport,
 };
 use tidegate::source::{ClusterSource, Source, Timing};
 use tidegate::translate::{Key, ObjectKind, Settings, Snapshot};
@@ -311,18 +311,15 @@ async fn a_write_that_changes_nothing_that_is_read_calls_for_no_pass() {
 }
 
 fn live_graph(shared: &Shared, service: &str) -> Arc<EndpointSet> {
-    let backend = Backend {
-        key: BackendKey {
-            namespace: "a".into(),
-            service: service.into(),
-            port: 80,
-            protocol: "http",
-        },
-        protocol: BackendProtocol::Http1,
-        balance: Balance::default(),
-        connect_timeout: Duration::from_secs(3),
-        endpoints: Arc::default(),
+    let key = BackendKey {
+        kind: "Service",
+        namespace: "a".into(),
+        service: service.into(),
+        port: 80,
+        protocol: "http",
+        context: None,
     };
+    let backend = Backend::new(key, BackendProtocol::Http1, &[]);
     shared.publish(RouteGraph { backends: vec![backend], ..RouteGraph::default() });
     Arc::clone(&shared.load().backends[0].endpoints)
 }
@@ -450,9 +447,10 @@ async fn what_the_data_plane_and_the_peers_say_calls_for_a_pass_once() {
     let api = FakeApi::start().await;
     let mut source = start(&api, Settings::default());
     pass(&mut source).await;
-    let listening = [(8080, Ok(()))];
+    let port = (Transport::Tcp, 8080);
+    let listening = [(port, Ok(()))];
     source.set_listening(listening.clone().into());
-    assert_eq!(pass(&mut source).await.listening[&8080], Ok(()));
+    assert_eq!(pass(&mut source).await.listening[&port], Ok(()));
     source.set_listening(listening.into());
     source.set_peers(Vec::new());
     quiet(&mut source).await;

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::graph::{Action, Backend, Listener, Protocol, RouteGraph, Rule, Split};
+use crate::graph::{
+    Action, Backend, Datagrams, Listener, Protocol, RouteGraph, Rule, Split, Stream, TlsUse,
+};
 
 /// The graph as JSON.
 pub(super) fn summary(graph: &RouteGraph) -> Value {
     json!({
         "generation": graph.generation,
         "listeners": graph.listeners.values().map(|l| listener(l)).collect::<Vec<_>>(),
+        "datagrams": graph.datagrams.values().map(|d| datagrams(d)).collect::<Vec<_>>(),
         "rules": graph.rules.iter().map(|r| rule(graph, r)).collect::<Vec<_>>(),
         "backends": graph.backends.iter().map(backend).collect::<Vec<_>>(),
     })
@@ -23,9 +26,19 @@ fn listener(listener: &Listener) -> Value {
         "publicPort": listener.public_port,
         "protocol": match listener.protocol {
             Protocol::Http => "HTTP",
-            Protocol::Https(_) => "HTTPS",
+            Protocol::Tls(_) => "TLS",
+            Protocol::Tcp(_) => "TCP",
         },
         "sections": sections(listener),
+    })
+}
+
+fn datagrams(datagrams: &Datagrams) -> Value {
+    json!({
+        "port": datagrams.port,
+        "publicPort": datagrams.public_port,
+        "protocol": "UDP",
+        "sections": { &*datagrams.stream.name: hosts(&datagrams.stream) },
     })
 }
 
@@ -36,7 +49,20 @@ fn sections(listener: &Listener) -> BTreeMap<&str, BTreeSet<String>> {
         let hosts = section.hosts.iter().map(|(host, _)| host);
         sections.entry(&*section.name).or_insert_with(BTreeSet::new).extend(hosts);
     }
+    let tls = listener.streams.values().filter_map(|to| match to {
+        TlsUse::Http => None,
+        TlsUse::Terminate(stream) | TlsUse::Passthrough(stream) => Some(stream),
+    });
+    let tcp = match &listener.protocol {
+        Protocol::Tcp(stream) => Some(stream),
+        Protocol::Http | Protocol::Tls(_) => None,
+    };
+    sections.extend(tls.chain(tcp).map(|stream| (&*stream.name, hosts(stream))));
     sections
+}
+
+fn hosts(stream: &Stream) -> BTreeSet<String> {
+    stream.hosts.iter().map(|(host, _)| host).collect()
 }
 
 fn rule(graph: &RouteGraph, rule: &Rule) -> Value {
@@ -90,11 +116,17 @@ mod tests {
     fn the_summary_leads_from_the_port_to_the_endpoints() {
         let mut hosts = HostMap::default();
         hosts.insert("*.example.com", PathTable::default());
-        let section = Arc::new(Section { name: "gateway/ns/gw/http".into(), hosts });
+        let section =
+            Arc::new(Section { name: "gateway/ns/gw/http".into(), filters: Vec::new(), hosts });
         let mut sections = HostMap::default();
         sections.insert("", vec![section]);
-        let listener =
-            Listener { port: 20000, public_port: 80, protocol: Protocol::Http, sections };
+        let listener = Listener {
+            port: 20000,
+            public_port: 80,
+            protocol: Protocol::Http,
+            sections,
+            streams: HostMap::default(),
+        };
         let to = |to| Target { weight: 1, to, transforms: Vec::new() };
         let targets = vec![to(Ok(BackendId(0))), to(Err(Reason::BackendNotFound))];
         let mut route = rule("route");

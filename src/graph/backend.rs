@@ -18,15 +18,24 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::tls::provider;
+use super::{RetryBudget, Session};
 
-/// What identifies a backend over generations: a Service port, as one protocol.
+/// [`Backend::connect_timeout`] where nobody says another.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What identifies a backend over generations: a port of a Service or XBackend, as one protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendKey {
+    /// `Service` or `XBackend`.
+    pub kind: &'static str,
     pub namespace: Arc<str>,
     pub service: Arc<str>,
     pub port: u16,
     /// Two users of one port may speak different protocols to it (Ingress annotation).
     pub protocol: &'static str,
+    /// Tells users apart who speak to one port in different ways: the Gateway whose client
+    /// certificate is shown.
+    pub context: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +45,24 @@ pub struct Backend {
     pub balance: Balance,
     /// From the first SYN to an established connection, TLS included; 3 s by default.
     pub connect_timeout: Duration,
+    pub session: Option<Arc<Session>>,
+    pub retry_budget: Option<RetryBudget>,
     pub endpoints: Arc<EndpointSet>,
+}
+
+impl Backend {
+    /// A backend with the defaults for all that nobody has said.
+    pub fn new(key: BackendKey, protocol: BackendProtocol, endpoints: &[SocketAddr]) -> Self {
+        Backend {
+            key,
+            protocol,
+            balance: Balance::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            session: None,
+            retry_budget: None,
+            endpoints: Arc::new(EndpointSet::of(endpoints)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -44,8 +70,11 @@ pub enum BackendProtocol {
     Http1,
     /// HTTP/2 with prior knowledge in clear text (`appProtocol: kubernetes.io/h2c`).
     H2c,
-    /// TLS; HTTP/2 or HTTP/1.1 by ALPN.
+    /// TLS: HTTP/2 or HTTP/1.1 by ALPN, or a stream without ALPN.
     Tls(Arc<BackendTls>),
+    /// A stream in clear text.
+    Tcp,
+    Udp,
 }
 
 /// A TLS client's side, prebuilt.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{
-    Backend, BackendId, BackendKey, Entry, HostMap, INGRESS, Installed, Listener, PathTable,
-    PolicyId, Protocol, RouteGraph, Rule, RuleId, Section,
+    Backend, BackendId, BackendKey, Datagrams, Entry, HostMap, INGRESS, Installed, Listener,
+    PathTable, PolicyId, Protocol, RouteGraph, Rule, RuleId, Section, Stream, TlsEnd, TlsUse,
 };
 use crate::policy::{AnySpec, Invalid, Refs};
 
@@ -18,6 +18,7 @@ use crate::policy::{AnySpec, Invalid, Refs};
 pub struct GraphBuilder {
     listeners: BTreeMap<u16, (u16, Protocol)>,
     sections: Vec<Draft>,
+    streams: Vec<StreamDraft>,
     rules: Vec<Rule>,
     backends: Vec<Backend>,
     backend_ids: HashMap<BackendKey, BackendId>,
@@ -31,12 +32,36 @@ struct Draft {
     port: u16,
     hostname: Box<str>,
     name: Arc<str>,
+    filters: Vec<PolicyId>,
     hosts: HostMap<Vec<Entry>>,
+}
+
+/// A stream that is still being filled.
+#[derive(Debug)]
+struct StreamDraft {
+    port: u16,
+    over: Over,
+    name: Arc<str>,
+    /// The age and the name of the route that holds a host, and its rule.
+    hosts: HostMap<Option<(i64, Box<str>, RuleId)>>,
+}
+
+/// What a stream runs over.
+#[derive(Debug)]
+enum Over {
+    Tls(Box<str>, TlsEnd),
+    /// With the port that users see.
+    Tcp(u16),
+    Udp(u16),
 }
 
 /// A section's place in the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SectionId(usize);
+
+/// A stream's place in the builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId(usize);
 
 impl GraphBuilder {
     pub fn new() -> Self {
@@ -91,9 +116,58 @@ impl GraphBuilder {
             port,
             hostname: hostname.into(),
             name,
+            filters: Vec::new(),
             hosts: HostMap::default(),
         });
         SectionId(self.sections.len() - 1)
+    }
+
+    /// The filters of a section's listener, in their order.
+    pub fn filter(&mut self, section: SectionId, filters: Vec<PolicyId>) {
+        self.sections[section.0].filters = filters;
+    }
+
+    /// A stream for the TLS connections on `port` whose server name is claimed by `hostname`: a
+    /// name, `*.suffix`, or empty for all. Of a port that is not bound with TLS nothing is kept.
+    pub fn tls_stream(
+        &mut self,
+        port: u16,
+        hostname: &str,
+        end: TlsEnd,
+        name: Arc<str>,
+    ) -> StreamId {
+        self.stream(port, Over::Tls(hostname.into(), end), name)
+    }
+
+    /// Binds `port` for TCP. The first user of the port has it.
+    pub fn tcp_stream(&mut self, port: u16, public_port: u16, name: Arc<str>) -> StreamId {
+        self.stream(port, Over::Tcp(public_port), name)
+    }
+
+    /// Binds `port` for UDP. The first user of the port has it.
+    pub fn udp_stream(&mut self, port: u16, public_port: u16, name: Arc<str>) -> StreamId {
+        self.stream(port, Over::Udp(public_port), name)
+    }
+
+    fn stream(&mut self, port: u16, over: Over, name: Arc<str>) -> StreamId {
+        self.streams.push(StreamDraft { port, over, name, hosts: HostMap::default() });
+        StreamId(self.streams.len() - 1)
+    }
+
+    /// Sends what comes for `hostname` (empty for TCP and UDP) to `rule`. Of several routes the
+    /// oldest has it: the one of the smallest `created` (seconds) and `object`.
+    pub fn stream_route(
+        &mut self,
+        stream: StreamId,
+        hostname: &str,
+        (created, object): (i64, &str),
+        rule: RuleId,
+    ) {
+        let holder = self.streams[stream.0].hosts.entry(hostname);
+        let older = holder.as_ref().is_some_and(|(c, o, _)| (*c, &**o) <= (created, object));
+        if !older {
+            *holder = Some((created, object.into(), rule));
+        }
     }
 
     /// Adds a match to `section`, under `hostname`: a name, `*.suffix`, or empty for all.
@@ -102,23 +176,67 @@ impl GraphBuilder {
     }
 
     pub fn build(self) -> RouteGraph {
-        let GraphBuilder { listeners, mut sections, rules, backends, policies, .. } = self;
+        let GraphBuilder { listeners, mut sections, streams, rules, backends, policies, .. } = self;
         let mut listeners: BTreeMap<u16, Listener> = listeners
             .into_iter()
-            .map(|(port, (public_port, protocol))| {
-                (port, Listener { port, public_port, protocol, sections: HostMap::default() })
-            })
+            .map(|(port, (public, protocol))| (port, listener(port, public, protocol)))
             .collect();
+        let datagrams = install(streams, &mut listeners);
         sections.sort_by_key(|draft| *draft.name == *INGRESS);
         for draft in sections {
             let Some(listener) = listeners.get_mut(&draft.port) else { continue };
             let hosts = draft.hosts.map(PathTable::new);
-            let section = Section { name: draft.name, hosts };
+            if !listener.streams.is_empty() && listener.streams.get_exact(&draft.hostname).is_none()
+            {
+                listener.streams.insert(&draft.hostname, TlsUse::Http);
+            }
+            let section = Section { name: draft.name, filters: draft.filters, hosts };
             listener.sections.entry(&draft.hostname).push(Arc::new(section));
         }
         let listeners = listeners.into_iter().map(|(port, l)| (port, Arc::new(l))).collect();
-        RouteGraph { generation: 0, listeners, rules, backends, policies }
+        RouteGraph { generation: 0, listeners, datagrams, rules, backends, policies }
     }
+}
+
+fn listener(port: u16, public_port: u16, protocol: Protocol) -> Listener {
+    let (sections, streams) = (HostMap::default(), HostMap::default());
+    Listener { port, public_port, protocol, sections, streams }
+}
+
+/// Puts streams where they belong; those over UDP are returned.
+fn install(
+    drafts: Vec<StreamDraft>,
+    listeners: &mut BTreeMap<u16, Listener>,
+) -> BTreeMap<u16, Arc<Datagrams>> {
+    let mut datagrams = BTreeMap::new();
+    for StreamDraft { port, over, name, hosts } in drafts {
+        let rule = |held: Option<(i64, Box<str>, RuleId)>| {
+            held.expect("an entry is made only to be filled").2
+        };
+        let stream = Arc::new(Stream { name, hosts: hosts.map(rule) });
+        match over {
+            Over::Tls(hostname, end) => {
+                let on_tls = |l: &&mut Listener| matches!(l.protocol, Protocol::Tls(_));
+                let Some(listener) = listeners.get_mut(&port).filter(on_tls) else { continue };
+                let to = match end {
+                    TlsEnd::Here => TlsUse::Terminate(stream),
+                    TlsEnd::Backend => TlsUse::Passthrough(stream),
+                };
+                if listener.streams.get_exact(&hostname).is_none() {
+                    listener.streams.insert(&hostname, to);
+                }
+            }
+            Over::Tcp(public) => {
+                let tcp = || listener(port, public, Protocol::Tcp(stream));
+                listeners.entry(port).or_insert_with(tcp);
+            }
+            Over::Udp(public_port) => {
+                let udp = || Arc::new(Datagrams { port, public_port, stream });
+                datagrams.entry(port).or_insert_with(udp);
+            }
+        }
+    }
+    datagrams
 }
 
 /// Objects fit into the memory of a pod, so there are never 2^32 of them.
@@ -129,6 +247,7 @@ fn index(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::ListenerTls;
     use crate::graph::testing::{backend, key, rule};
     use crate::policy::{Kind, direct_response, ip_access};
 
@@ -183,5 +302,61 @@ mod tests {
         let graph = builder.build();
         assert_eq!(graph.listeners.keys().collect::<Vec<_>>(), [&80]);
         assert_eq!(graph.listeners[&80].public_port, 8000);
+    }
+
+    fn tls() -> Protocol {
+        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None)))
+    }
+
+    #[test]
+    fn the_server_name_tells_streams_and_http_of_one_port_apart() {
+        let mut builder = GraphBuilder::new();
+        builder.listener(443, 443, tls());
+        builder.tls_stream(443, "*.example.com", TlsEnd::Backend, "wild".into());
+        builder.tls_stream(443, "b.example.com", TlsEnd::Here, "b".into());
+        builder.section(443, "a.example.com", "http".into());
+        let graph = builder.build();
+        let of = |host: &str| match graph.listeners[&443].streams.matching(host).next() {
+            None => "none",
+            Some(TlsUse::Http) => "http",
+            Some(TlsUse::Terminate(_)) => "terminate",
+            Some(TlsUse::Passthrough(_)) => "passthrough",
+        };
+        assert_eq!(of("a.example.com"), "http");
+        assert_eq!(of("b.example.com"), "terminate");
+        assert_eq!(of("c.example.com"), "passthrough");
+        assert_eq!(of("example.org"), "none");
+    }
+
+    #[test]
+    fn a_port_without_streams_needs_no_look_at_the_server_name() {
+        let mut builder = GraphBuilder::new();
+        builder.listener(443, 443, tls());
+        builder.section(443, "a.example.com", "http".into());
+        assert!(builder.build().listeners[&443].streams.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_route_has_the_host_of_a_stream() {
+        let mut builder = GraphBuilder::new();
+        let stream = builder.tcp_stream(9000, 90, "tcp".into());
+        let [old, new, same] = ["old", "new", "same"].map(|name| builder.rule(rule(name)));
+        builder.stream_route(stream, "", (2, "ns/new"), new);
+        builder.stream_route(stream, "", (1, "ns/old"), old);
+        builder.stream_route(stream, "", (1, "ns/same"), same);
+        let graph = builder.build();
+        let Protocol::Tcp(stream) = &graph.listeners[&9000].protocol else { panic!() };
+        assert_eq!(stream.find(""), Some(old));
+        assert_eq!(graph.listeners[&9000].public_port, 90);
+    }
+
+    #[test]
+    fn tcp_and_udp_may_have_the_same_port() {
+        let mut builder = GraphBuilder::new();
+        builder.tcp_stream(53, 53, "tcp".into());
+        builder.udp_stream(53, 53, "udp".into());
+        let graph = builder.build();
+        assert_eq!(&*graph.datagrams[&53].stream.name, "udp");
+        assert!(matches!(graph.listeners[&53].protocol, Protocol::Tcp(_)));
     }
 }

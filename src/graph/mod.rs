@@ -5,6 +5,7 @@
 //! graph's own tables, so that nothing is looked up by name on the request path and state can
 //! be carried over before the graph is shared. No Kubernetes types and no sockets in here.
 
+pub mod attempt;
 pub mod backend;
 pub mod builder;
 pub mod find;
@@ -12,8 +13,10 @@ pub mod host;
 pub mod matcher;
 pub mod normal;
 pub mod path;
+pub mod port;
 pub mod shared;
 pub mod stats;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
@@ -22,15 +25,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use attempt::{CookieLifetime, Retry, RetryBudget, Session, SessionKind};
 pub use backend::{
     Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
 };
-pub use builder::{GraphBuilder, SectionId};
+pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
+pub use port::{Bound, Transport};
 pub use shared::Shared;
 pub use stats::RouteStats;
+pub use stream::{Datagrams, Stream, TlsEnd, TlsUse};
 pub use tls::{ListenerTls, certified_key};
 
 use crate::policy::{AnyPolicy, AnySpec};
@@ -41,8 +47,10 @@ use crate::reason::Reason;
 pub struct RouteGraph {
     /// Counts up by one with each publish; 0 before the first.
     pub generation: u64,
-    /// By the port that is bound.
+    /// TCP, by the port that is bound.
     pub listeners: BTreeMap<u16, Arc<Listener>>,
+    /// UDP, by the port that is bound.
+    pub datagrams: BTreeMap<u16, Arc<Datagrams>>,
     pub rules: Vec<Rule>,
     pub backends: Vec<Backend>,
     pub policies: Vec<Installed>,
@@ -55,7 +63,9 @@ impl RouteGraph {
         namespace: &'g str,
         service: &'g str,
     ) -> impl Iterator<Item = &'g Backend> {
-        let of = move |key: &BackendKey| *key.namespace == *namespace && *key.service == *service;
+        let of = move |key: &BackendKey| {
+            key.kind == "Service" && *key.namespace == *namespace && *key.service == *service
+        };
         self.backends.iter().filter(move |backend| of(&backend.key))
     }
 }
@@ -95,12 +105,17 @@ pub struct Listener {
     /// The sections that share this port, by the host names they claim. For one host the
     /// first section that has a matching rule answers (a Gateway's before Ingress).
     pub sections: HostMap<Vec<Arc<Section>>>,
+    /// What TLS connections are for, by the host names that listeners claim. Empty where all of
+    /// them are for HTTP, so that nobody has to look.
+    pub streams: HostMap<TlsUse>,
 }
 
 #[derive(Debug)]
 pub enum Protocol {
     Http,
-    Https(Arc<ListenerTls>),
+    /// HTTP over TLS, where the listener's `streams` say nothing else.
+    Tls(Arc<ListenerTls>),
+    Tcp(Arc<Stream>),
 }
 
 /// The name of the section that holds all Ingress rules of a port.
@@ -111,11 +126,15 @@ pub const INGRESS: &str = "ingress";
 pub struct Section {
     /// `gateway/NAMESPACE/NAME/SECTION` or `ingress`: label of metrics and log lines.
     pub name: Arc<str>,
+    /// The listener's own filters: they run before a route is looked for, in this order
+    /// (GEP-5224).
+    pub filters: Vec<PolicyId>,
     /// Routes by the host names under which they are attached here.
     pub hosts: HostMap<PathTable>,
 }
 
-/// Matches lead to a rule; a rule says what happens.
+/// Matches lead to a rule; a rule says what happens. Of a rule for streams and datagrams only
+/// the name, the action and the counters are used.
 #[derive(Debug)]
 pub struct Rule {
     pub name: RuleName,
@@ -126,14 +145,34 @@ pub struct Rule {
     pub action: Action,
     pub mirrors: Vec<Mirror>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
+    /// Stands above the backend's own.
+    pub session: Option<Arc<Session>>,
     /// The counters of the rule's route; `publish` puts those of the last graph here.
     pub stats: Arc<RouteStats>,
+}
+
+impl Rule {
+    /// A rule that does nothing but `action`.
+    pub fn new(name: RuleName, action: Action) -> Self {
+        Rule {
+            name,
+            gates: Vec::new(),
+            transforms: Vec::new(),
+            action,
+            mirrors: Vec::new(),
+            timeouts: Timeouts::default(),
+            retry: None,
+            session: None,
+            stats: Arc::default(),
+        }
+    }
 }
 
 /// Where a rule comes from: for log lines, metrics and messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleName {
-    /// `HTTPRoute` or `Ingress`.
+    /// `HTTPRoute`, `GRPCRoute`, `TLSRoute`, `TCPRoute`, `UDPRoute` or `Ingress`.
     pub kind: &'static str,
     pub namespace: Arc<str>,
     pub name: Arc<str>,

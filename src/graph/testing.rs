@@ -1,13 +1,12 @@
 //! Parts of graphs for tests.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 
 use super::{
-    Action, Backend, BackendKey, BackendProtocol, Balance, EndpointSet, Entry, Matcher, PathMatch,
-    Rule, RuleId, RuleName, Timeouts, certified_key,
+    Action, Backend, BackendKey, BackendProtocol, Entry, Matcher, PathMatch, Rule, RuleId,
+    RuleName, certified_key,
 };
 use crate::reason::Reason;
 
@@ -15,15 +14,7 @@ use crate::reason::Reason;
 pub fn rule(name: &str) -> Rule {
     let name =
         RuleName { kind: "HTTPRoute", namespace: "ns".into(), name: name.into(), rule: "0".into() };
-    Rule {
-        name,
-        gates: Vec::new(),
-        transforms: Vec::new(),
-        action: Action::Refuse(Reason::NoBackend),
-        mirrors: Vec::new(),
-        timeouts: Timeouts::default(),
-        stats: Arc::default(),
-    }
+    Rule::new(name, Action::Refuse(Reason::NoBackend))
 }
 
 /// An entry without conditions, leading to the rule of that number.
@@ -34,19 +25,20 @@ pub fn entry(path: PathMatch, rule: u32) -> Entry {
 
 /// The key of the HTTP/1.1 backend for a port of the Service `ns/SERVICE`.
 pub fn key(service: &str, port: u16) -> BackendKey {
-    BackendKey { namespace: "ns".into(), service: service.into(), port, protocol: "http1" }
+    BackendKey {
+        kind: "Service",
+        namespace: "ns".into(),
+        service: service.into(),
+        port,
+        protocol: "http1",
+        context: None,
+    }
 }
 
 /// A backend with endpoints 192.0.2.N.
 pub fn backend(service: &str, port: u16, last: &[u8]) -> Backend {
     let addrs: Vec<_> = last.iter().map(|n| ([192, 0, 2, *n], port).into()).collect();
-    Backend {
-        key: key(service, port),
-        protocol: BackendProtocol::Http1,
-        balance: Balance::default(),
-        connect_timeout: Duration::from_secs(3),
-        endpoints: Arc::new(EndpointSet::of(&addrs)),
-    }
+    Backend::new(key(service, port), BackendProtocol::Http1, &addrs)
 }
 
 /// A self-signed certificate for `name` and its key, PEM.

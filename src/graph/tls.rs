@@ -14,6 +14,8 @@ use super::HostMap;
 #[derive(Debug)]
 pub struct ListenerTls {
     pub config: Arc<rustls::ServerConfig>,
+    /// The same for streams: no protocol is agreed on.
+    pub stream_config: Arc<rustls::ServerConfig>,
     /// The same map that `config` resolves by: to learn which name a connection came in under.
     pub certificates: Arc<HostMap<Arc<CertifiedKey>>>,
 }
@@ -36,7 +38,10 @@ impl ListenerTls {
         if let Some(ticketer) = ticketer() {
             config.ticketer = ticketer;
         }
-        ListenerTls { config: Arc::new(config), certificates }
+        let mut stream_config = config.clone();
+        stream_config.alpn_protocols = Vec::new();
+        let (config, stream_config) = (Arc::new(config), Arc::new(stream_config));
+        ListenerTls { config, stream_config, certificates }
     }
 }
 

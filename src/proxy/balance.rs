@@ -79,25 +79,14 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{BackendKey, BackendProtocol, EndpointSet};
+    use crate::graph::BackendProtocol;
+    use crate::graph::testing::key;
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     fn backend(endpoints: u16, balance: Balance) -> Backend {
         let addrs: Vec<_> =
             (1..=endpoints).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
-        Backend {
-            key: BackendKey {
-                namespace: "n".into(),
-                service: "s".into(),
-                port: 1,
-                protocol: "http",
-            },
-            protocol: BackendProtocol::Http1,
-            balance,
-            connect_timeout: Duration::from_secs(3),
-            endpoints: Arc::new(EndpointSet::of(&addrs)),
-        }
+        Backend { balance, ..Backend::new(key("s", 1), BackendProtocol::Http1, &addrs) }
     }
 
     fn ports(backend: &Backend, times: usize) -> Vec<u16> {

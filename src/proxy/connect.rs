@@ -41,6 +41,8 @@ pub enum DialError {
     Socket(#[from] io::Error),
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    #[error("the backend is one of streams or datagrams")]
+    NotHttp,
 }
 
 /// Connects to `addr`. With `http1` TLS offers HTTP/1.1 only.
@@ -54,6 +56,7 @@ pub async fn dial(
     match protocol {
         BackendProtocol::Http1 => start_http1(Transport::Plain(tcp)).await,
         BackendProtocol::H2c => start_http2(Transport::Plain(tcp)).await,
+        BackendProtocol::Tcp | BackendProtocol::Udp => Err(DialError::NotHttp),
         BackendProtocol::Tls(tls) => {
             let stream = TlsConnector::from(client_config(tls, http1))
                 .connect(tls.server_name.clone(), tcp)

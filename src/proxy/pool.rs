@@ -254,7 +254,8 @@ impl Pools {
 
 fn kind(protocol: &BackendProtocol, http1: bool) -> Kind {
     match protocol {
-        BackendProtocol::Http1 => Kind::Http1,
+        // Streams and datagrams have no pools: dialling them for HTTP fails.
+        BackendProtocol::Http1 | BackendProtocol::Tcp | BackendProtocol::Udp => Kind::Http1,
         BackendProtocol::H2c => Kind::H2c,
         BackendProtocol::Tls(tls) => Kind::Tls(tls.identity, http1),
     }

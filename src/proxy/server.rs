@@ -102,7 +102,9 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
             None => return,
             Some(is_http2) => (Transport::Plain(stream), None, is_http2),
         },
-        Protocol::Https(tls) => {
+        // Streams are not for here.
+        Protocol::Tcp(_) => return,
+        Protocol::Tls(tls) => {
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
                 Ok((stream, tls)) => {
                     let is_http2 = tls.is_http2;

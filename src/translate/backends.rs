@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
@@ -15,9 +14,7 @@ use super::references::{From, To};
 use super::status::Problem;
 use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::BackendObjectReference;
-use crate::graph::{
-    Backend, BackendId, BackendKey, BackendProtocol, BackendTls, Balance, EndpointSet, Roots,
-};
+use crate::graph::{Backend, BackendId, BackendKey, BackendProtocol, BackendTls, Balance, Roots};
 use crate::reason::Reason;
 
 /// `"false"`: any certificate of the backends is taken. On a Service; verified by default.
@@ -31,9 +28,6 @@ pub const TLS_SECRET: &str = "tidegate.dev/backend-tls-secret";
 
 /// `RoundRobin`, or `PowerOfTwoChoices` (the default). On a Service.
 pub const LOAD_BALANCING: &str = "tidegate.dev/load-balancing";
-
-/// From the first SYN to an established connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a backend is spoken to, before its TLS is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,10 +167,12 @@ impl Pass<'_> {
             Speaks::Tls => BackendProtocol::Tls(self.backend_tls(key, service)?),
         };
         let id = BackendKey {
+            kind: "Service",
             namespace: key.namespace.as_str().into(),
             service: key.name.as_str().into(),
             port,
             protocol: speaks.as_str(),
+            context: None,
         };
         let slices = self.backends.slices.get(&(&*key.namespace, &*key.name));
         let slices = slices.into_iter().flatten().copied();
@@ -191,13 +187,9 @@ impl Pass<'_> {
             self.warn(ObjectKind::Service, key, &service.metadata, &problem);
         }
         let balance = self.balance(key, service);
-        Ok(self.graph.backend(&id, || Backend {
-            key: id.clone(),
-            protocol,
-            balance,
-            connect_timeout: CONNECT_TIMEOUT,
-            endpoints: Arc::new(EndpointSet::of(&endpoints)),
-        }))
+        Ok(self
+            .graph
+            .backend(&id, || Backend { balance, ..Backend::new(id.clone(), protocol, &endpoints) }))
     }
 
     /// How its endpoints take turns. A value that we do not know harms nobody: it is told.

@@ -49,9 +49,7 @@ impl Binds {
         for (port, Bind { public, tls }) in self.ports {
             let protocol = match tls {
                 None => Protocol::Http,
-                Some(tls) => {
-                    Protocol::Https(Arc::new(ListenerTls::new(tls.certificates, tls.first)))
-                }
+                Some(tls) => Protocol::Tls(Arc::new(ListenerTls::new(tls.certificates, tls.first))),
             };
             graph.listener(port, public, protocol);
         }

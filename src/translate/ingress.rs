@@ -19,7 +19,7 @@ use super::status::Problem;
 use super::{Key, ObjectKind};
 use crate::graph::{
     Action, BackendId, Entry, INGRESS, Matcher, PathMatch, PolicyId, Rule, RuleId, RuleName,
-    SectionId, Split, Target, Timeouts,
+    SectionId, Split, Target,
 };
 use crate::policy::{AnySpec, Refs, redirect};
 use crate::reason::Reason;
@@ -372,20 +372,13 @@ impl<'s> Pass<'s> {
 
 /// A rule of an Ingress that answers nothing yet.
 fn rule(key: &Key, at: &str) -> Rule {
-    Rule {
-        name: RuleName {
-            kind: KIND,
-            namespace: key.namespace.as_str().into(),
-            name: key.name.as_str().into(),
-            rule: at.strip_prefix("spec.").unwrap_or(at).into(),
-        },
-        gates: Vec::new(),
-        transforms: Vec::new(),
-        action: Action::Refuse(Reason::NoBackend),
-        mirrors: Vec::new(),
-        timeouts: Timeouts::default(),
-        stats: Arc::default(),
-    }
+    let name = RuleName {
+        kind: KIND,
+        namespace: key.namespace.as_str().into(),
+        name: key.name.as_str().into(),
+        rule: at.strip_prefix("spec.").unwrap_or(at).into(),
+    };
+    Rule::new(name, Action::Refuse(Reason::NoBackend))
 }
 
 fn secrets(key: &Key, object: &Ingress) -> Vec<Key> {

@@ -5,7 +5,6 @@
 //! filters or policies are missing: it never goes on without them. A backend that cannot be
 //! resolved takes its share of requests and answers 500 for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::backends::Unresolved;
@@ -275,20 +274,14 @@ impl<'s> Pass<'s> {
         let index = draft.index.to_string();
         let name = draft.name.unwrap_or(&index);
         let merged = self.levels(key, draft, outer, name);
-        let mut rule = Rule {
-            name: RuleName {
-                kind: KIND,
-                namespace: key.namespace.as_str().into(),
-                name: key.name.as_str().into(),
-                rule: name.into(),
-            },
-            gates: Vec::new(),
-            transforms: Vec::new(),
-            action: Action::Refuse(Reason::InvalidPolicy),
-            mirrors: Vec::new(),
-            timeouts: draft.timeouts,
-            stats: Arc::default(),
+        let name = RuleName {
+            kind: KIND,
+            namespace: key.namespace.as_str().into(),
+            name: key.name.as_str().into(),
+            rule: name.into(),
         };
+        let mut rule = Rule::new(name, Action::Refuse(Reason::InvalidPolicy));
+        rule.timeouts = draft.timeouts;
         let closed = draft.unsupported.as_ref().map(|_| Reason::UnsupportedValue);
         match (closed.or(draft.closed), merged) {
             (Some(reason), _) => rule.action = Action::Refuse(reason),

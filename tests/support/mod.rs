@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::graph::{
-    Action, Backend, BackendId, BackendKey, BackendProtocol, Balance, EndpointSet, Entry,
-    GraphBuilder, HostMap, ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, RouteStats, Rule,
-    RuleName, Shared, Split, Target, Timeouts, certified_key,
+    Action, Backend, BackendId, BackendKey, BackendProtocol, Entry, GraphBuilder, HostMap,
+    ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split, Target,
+    Transport, certified_key,
 };
 use tidegate::lifecycle::{Lifecycle, Phase};
 use tidegate::proxy::{self, Config, ProxyHandle};
@@ -60,17 +60,16 @@ impl Graph {
         to: &[SocketAddr],
     ) -> BackendId {
         let key = BackendKey {
+            kind: "Service",
             namespace: "test".into(),
             service: name.into(),
             port: 80,
             protocol: "test",
+            context: None,
         };
         self.builder.backend(&key, || Backend {
-            key: key.clone(),
-            protocol,
-            balance: Balance::default(),
             connect_timeout: Duration::from_secs(1),
-            endpoints: Arc::new(EndpointSet::of(to)),
+            ..Backend::new(key.clone(), protocol, to)
         })
     }
 
@@ -99,23 +98,14 @@ impl Graph {
 
 /// A rule that forwards, with no policies and no timeouts of its own.
 pub fn forward(to: BackendId) -> Rule {
-    Rule {
-        name: RuleName {
-            kind: "HTTPRoute",
-            namespace: "test".into(),
-            name: "test".into(),
-            rule: "0".into(),
-        },
-        gates: Vec::new(),
-        transforms: Vec::new(),
-        action: Action::Forward(Split {
-            targets: vec![Target { weight: 1, to: Ok(to), transforms: Vec::new() }],
-            total: 1,
-        }),
-        mirrors: Vec::new(),
-        timeouts: Timeouts::default(),
-        stats: Arc::new(RouteStats::default()),
-    }
+    let name = RuleName {
+        kind: "HTTPRoute",
+        namespace: "test".into(),
+        name: "test".into(),
+        rule: "0".into(),
+    };
+    let targets = vec![Target { weight: 1, to: Ok(to), transforms: Vec::new() }];
+    Rule::new(name, Action::Forward(Split { targets, total: 1 }))
 }
 
 /// A running data plane.
@@ -148,7 +138,7 @@ impl Proxy {
         let proxy = Proxy { shared, lifecycle, telemetry, handle: Some(handle), port };
         proxy.wait("the port is bound", |proxy| {
             let listening = proxy.handle.as_ref().unwrap().listening();
-            let bound = listening.borrow().get(&port).cloned();
+            let bound = listening.borrow().get(&(Transport::Tcp, port)).cloned();
             bound == Some(Ok(()))
         });
         proxy
@@ -377,7 +367,7 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Https(Arc::new(ListenerTls::new(map, None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(map, None)))
 }
 
 impl Raw {

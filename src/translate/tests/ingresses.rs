@@ -150,7 +150,7 @@ fn tls_hosts_show_the_certificate_of_their_secret() {
     assert!(!translate(&snapshot).graph.listeners.contains_key(&443), "nothing to show yet");
     put(&mut snapshot, secret("cert", "infra", &["a.example"]));
     let translation = translate(&snapshot);
-    let Protocol::Https(tls) = &translation.graph.listeners[&443].protocol else { panic!() };
+    let Protocol::Tls(tls) = &translation.graph.listeners[&443].protocol else { panic!() };
     assert!(tls.certificates.get_exact("a.example").is_some());
     assert_eq!(outcome(&translation.graph, 443, "a.example", "/"), "app*1");
     assert_eq!(outcome(&translation.graph, 80, "a.example", "/"), "app*1", "no redirect unasked");
