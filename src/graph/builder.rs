@@ -247,8 +247,8 @@ fn index(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::ListenerTls;
     use crate::graph::testing::{backend, key, rule};
+    use crate::graph::{ClientAuth, ListenerTls};
     use crate::policy::{Kind, direct_response, ip_access};
 
     fn answer(status_code: i32) -> AnySpec {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn tls() -> Protocol {
-        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None)))
+        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None, &ClientAuth::None)))
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::ports::Container;
 use super::status::{Problem, Said, conditions};
 use super::{Key, ObjectKind, Ports, Snapshot};
 use crate::api::gateway::{AddressType, Gateway, GatewayAddress, GatewayStatus, ListenerStatus};
+use crate::graph::Transport;
 
 /// A Gateway of ours, and what became of it.
 #[derive(Debug)]
@@ -197,7 +198,7 @@ impl<'s> Pass<'s> {
         let Some(port) = listener.bound else {
             return pending("no container port is recorded on the Gateway's Service yet".into());
         };
-        match self.snapshot.listening.get(&port) {
+        match self.snapshot.listening.get(&(Transport::Tcp, port)) {
             Some(Ok(())) => None,
             Some(Err(cause)) => pending(format!("port {port} cannot be bound: {cause}")),
             None => pending(format!("port {port} is not bound yet")),

@@ -21,6 +21,7 @@ use crate::api::gateway::{
 };
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
+use crate::graph::{Bound, Transport};
 
 /// A namespace (empty for cluster-scoped kinds) and a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,7 +85,7 @@ pub struct Snapshot {
     /// Last certificate and key that were good, by Secret, kept while the Secret is broken.
     pub good_certificates: Arc<BTreeMap<Key, Arc<Secret>>>,
     /// What this pod's data plane listens on: the port, or why it cannot.
-    pub listening: Arc<BTreeMap<u16, Result<(), String>>>,
+    pub listening: Arc<Bound>,
     /// The Tidegate pods that answer, this one included, as the leader last saw them.
     pub peers: Arc<Vec<Peer>>,
     /// What passes leave to each other, so that they need not do the same again.
@@ -112,7 +113,7 @@ pub struct Peer {
     pub node_name: Option<String>,
     pub state: PeerState,
     /// The Gateway container ports that it has been seen to listen on.
-    pub ports: BTreeSet<u16>,
+    pub ports: BTreeSet<(Transport, u16)>,
 }
 
 /// What a Tidegate pod can be given.
