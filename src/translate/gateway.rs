@@ -131,6 +131,7 @@ impl<'s> Pass<'s> {
                 addresses: addresses(self.snapshot, gateway),
                 conditions: conditions(before, &owned, &said, meta.generation, &self.now),
                 listeners,
+                attached_listener_sets: old.and_then(|status| status.attached_listener_sets),
                 other: old.map(|status| status.other.clone()).unwrap_or_default(),
             };
             let mut problems: Vec<Problem> = gateway.problem.iter().cloned().collect();
@@ -301,8 +302,11 @@ fn accepted(gateway: &GatewayState<'_>) -> Said {
 fn addresses(snapshot: &Snapshot, gateway: &GatewayState<'_>) -> Vec<GatewayAddress> {
     /// `GatewayStatus.addresses`
     const MAX: usize = 16;
-    let address =
-        |r#type, value: &str| GatewayAddress { r#type: Some(r#type), value: value.into() };
+    let address = |r#type, value: &str| GatewayAddress {
+        r#type: Some(r#type),
+        value: value.into(),
+        routability: None,
+    };
     if gateway.problem.is_some() {
         return Vec::new();
     }
