@@ -33,6 +33,7 @@ pub use backend::{
 };
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
+pub use find::is_grpc;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
@@ -135,6 +136,9 @@ pub struct Section {
     pub filters: Vec<PolicyId>,
     /// Routes by the host names under which they are attached here.
     pub hosts: HostMap<PathTable>,
+    /// GRPCRoutes, for gRPC requests alone: what these find here goes before `hosts`. They stand
+    /// apart because rules of the two kinds must not be merged (GRPCRoute, `rules[].matches`).
+    pub grpc: HostMap<PathTable>,
 }
 
 /// Matches lead to a rule; a rule says what happens. Of a rule for streams and datagrams only
