@@ -6,8 +6,8 @@
 //! backends is `backend_tls`.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;

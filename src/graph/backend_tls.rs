@@ -107,7 +107,9 @@ impl TlsSpec {
         match &self.verify {
             Verify::Nothing => put(b"nothing"),
             Verify::ServerName => put(b"server name"),
-            Verify::Names(names) => names.iter().for_each(|name| put(format!("{name:?}").as_bytes())),
+            Verify::Names(names) => {
+                names.iter().for_each(|name| put(format!("{name:?}").as_bytes()))
+            }
         }
         match &self.roots {
             Roots::System => put(b"system"),
@@ -175,7 +177,7 @@ impl BackendTls {
     }
 }
 
-fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
+pub(super) fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
     match roots {
         Roots::System => system_roots(),
         Roots::Pem(pem) => root_store(pem).map(Arc::new),
