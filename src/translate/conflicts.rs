@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::gateway::Port;
 use super::listeners::{ListenerState, Traffic};
 use super::status::Problem;
-use crate::graph::Transport;
 
 /// Most listeners of a Gateway and its sets: all of them are looked at in every pass.
 const MAX_LISTENERS: usize = 1024;
@@ -38,8 +38,6 @@ fn group(traffic: Traffic) -> Group {
     }
 }
 
-type Port = (Transport, u16);
-
 /// Which group has a port, and which hosts there are taken by HTTPS or else.
 #[derive(Debug)]
 struct Taken {
@@ -53,13 +51,13 @@ pub(super) fn find(listeners: &mut [ListenerState<'_>]) {
     let mut taken: BTreeMap<Port, Taken> = BTreeMap::new();
     for of_one in listeners.chunk_by_mut(|a, b| a.parent == b.parent) {
         for listener in of_one.iter_mut().filter(|l| l.refused.is_none()) {
-            if let Some(taken) = taken.get(&(listener.traffic.transport(), listener.port)) {
+            if let Some(taken) = taken.get(&listener.service_port()) {
                 listener.conflict = with_older(listener, taken);
             }
         }
         among_equals(of_one);
         for listener in of_one.iter().filter(|l| l.is_accepted()) {
-            let port = (listener.traffic.transport(), listener.port);
+            let port = listener.service_port();
             let group = group(listener.traffic);
             let taken =
                 taken.entry(port).or_insert_with(|| Taken { group, hosts: HashMap::new() });
@@ -74,7 +72,7 @@ fn bound(listeners: &mut [ListenerState<'_>]) {
     let mut ports: HashSet<Port> = HashSet::new();
     let mut count = 0;
     for listener in listeners.iter_mut().filter(|l| l.refused.is_none()) {
-        let port = (listener.traffic.transport(), listener.port);
+        let port = listener.service_port();
         let (most, of) = if count >= MAX_LISTENERS {
             (MAX_LISTENERS, "listeners")
         } else if ports.len() >= MAX_PORTS && !ports.contains(&port) {
@@ -111,7 +109,7 @@ fn with_older(listener: &ListenerState<'_>, taken: &Taken) -> Option<Problem> {
 fn among_equals(listeners: &mut [ListenerState<'_>]) {
     let mut ports: BTreeMap<Port, Vec<usize>> = BTreeMap::new();
     for (i, listener) in listeners.iter().enumerate().filter(|(_, l)| l.is_accepted()) {
-        ports.entry((listener.traffic.transport(), listener.port)).or_default().push(i);
+        ports.entry(listener.service_port()).or_default().push(i);
     }
     for ((_, port), on_port) in ports {
         let first = group(listeners[on_port[0]].traffic);

@@ -17,7 +17,7 @@ use super::ports::Container;
 use super::references::{From, To};
 use super::status::Problem;
 use super::{Key, conflicts};
-use crate::api::gateway::{AddressType, GROUP, Gateway};
+use crate::api::gateway::{AddressType, DefaultScope, GROUP, Gateway};
 use crate::graph::{TlsEnd, Transport};
 
 /// A port that a Gateway's users connect to.
@@ -53,7 +53,7 @@ impl<'s> GatewayState<'s> {
             return Vec::new();
         }
         let served = self.listeners.iter().filter(|listener| listener.is_accepted());
-        let mut ports: Vec<Port> = served.map(ListenerState::place_of_port).collect();
+        let mut ports: Vec<Port> = served.map(ListenerState::service_port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -71,7 +71,7 @@ impl<'s> GatewayState<'s> {
 
     /// Whether routes attach to it that ask for any default Gateway (GEP-3793).
     pub fn is_default(&self) -> bool {
-        self.object.spec.default_scope.as_deref() == Some("All")
+        self.object.spec.default_scope == Some(DefaultScope::All)
     }
 }
 
@@ -162,8 +162,12 @@ impl<'s> Pass<'s> {
             for listener in gateway.listeners.iter().filter(|listener| listener.serves()) {
                 let Some((port, public)) = listener.bound.zip(listener.public) else { continue };
                 match listener.traffic {
-                    Traffic::Http => drop(self.binds.bind(port, public, false)),
-                    Traffic::Tcp => self.binds.stream(port),
+                    Traffic::Http => {
+                        self.binds.bind(port, public, false);
+                    }
+                    Traffic::Tcp => {
+                        self.binds.stream(port);
+                    }
                     Traffic::Udp | Traffic::Unknown => {}
                     Traffic::Https | Traffic::TlsTerminate | Traffic::TlsPassthrough => {
                         self.binds.bind(port, public, true);

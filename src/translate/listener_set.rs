@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::addresses::Addresses;
 use super::gateway::GatewayState;
 use super::listeners::{ListenerState, Namespaces, Owner, Parent};
 use super::pass::{Pass, created};
@@ -108,7 +109,8 @@ impl<'s> Pass<'s> {
             };
             return Said::no("Programmed", reason, accepted.message);
         }
-        if let Some(problem) = self.not_reachable(gateway) {
+        let addresses = Addresses::of(self.snapshot, gateway);
+        if let Some(problem) = self.not_reachable(gateway, &addresses) {
             return Said::no("Programmed", "ParentNotProgrammed", problem.message);
         }
         match self.not_live(gateway, Parent::ListenerSet(set.key)) {

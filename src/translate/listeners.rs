@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::certificates::{EXPIRED, Parsed};
+use super::gateway::Port;
 use super::hostname;
 use super::pass::{Pass, map_of};
 use super::references::{From, To};
@@ -16,7 +17,7 @@ use crate::api::gateway::{
     AllowedRoutes, FromNamespaces, GROUP, LabelSelector, Listener, ListenerStatus, Protocol,
     RouteGroupKind, TlsMode,
 };
-use crate::graph::{SectionId, StreamId, Transport};
+use crate::graph::{ClientAuth, SectionId, StreamId, Transport};
 
 /// A listener, and what became of it.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(super) struct ListenerState<'s> {
     /// Names of the listeners whose host names overlap with this one's, on a port with TLS.
     pub overlaps: Vec<String>,
     pub certificates: Vec<Arc<Parsed>>,
+    /// What clients have to show, on HTTPS.
+    pub clients: ClientAuth,
     /// The port that is bound for it; None: none is known yet.
     pub bound: Option<u16>,
     /// The port that users connect to; known as soon as `bound` is.
@@ -203,6 +206,11 @@ impl ListenerState<'_> {
         self.refused.is_none() && self.conflict.is_none()
     }
 
+    /// Its port on the Gateway's Service.
+    pub fn service_port(&self) -> Port {
+        (self.traffic.transport(), self.port)
+    }
+
     /// The first reason for which it does not serve.
     pub fn why_not(&self) -> Option<&Problem> {
         self.refused.as_ref().or(self.conflict.as_ref()).or(self.unresolved.as_ref())
@@ -258,6 +266,7 @@ impl<'s> Pass<'s> {
             unresolved: None,
             overlaps: Vec::new(),
             certificates: Vec::new(),
+            clients: ClientAuth::None,
             bound: None,
             public: None,
             place: None,
