@@ -36,6 +36,7 @@ mod response_body;
 mod server;
 mod tls;
 mod upgrade;
+mod wire;
 mod worker;
 
 use std::io;
