@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::gateway::Port;
-use super::listeners::{ListenerState, Traffic};
+use super::listeners::{ListenerState, Intake};
 use super::status::Problem;
 
 /// Most listeners of a Gateway and its sets: all of them are looked at in every pass.
@@ -30,11 +30,11 @@ enum Group {
     Raw,
 }
 
-fn group(traffic: Traffic) -> Group {
-    match traffic {
-        Traffic::Http => Group::Http,
-        Traffic::Https | Traffic::TlsTerminate | Traffic::TlsPassthrough => Group::Tls,
-        Traffic::Tcp | Traffic::Udp | Traffic::Unknown => Group::Raw,
+fn group(intake: Intake) -> Group {
+    match intake {
+        Intake::Http => Group::Http,
+        Intake::Https | Intake::TlsTerminate | Intake::TlsPassthrough => Group::Tls,
+        Intake::Tcp | Intake::Udp | Intake::Unknown => Group::Raw,
     }
 }
 
@@ -58,10 +58,10 @@ pub(super) fn find(listeners: &mut [ListenerState<'_>]) {
         among_equals(of_one);
         for listener in of_one.iter().filter(|l| l.is_accepted()) {
             let port = listener.service_port();
-            let group = group(listener.traffic);
+            let group = group(listener.intake);
             let taken =
                 taken.entry(port).or_insert_with(|| Taken { group, hosts: HashMap::new() });
-            taken.hosts.insert(listener.hostname.clone(), listener.traffic == Traffic::Https);
+            taken.hosts.insert(listener.hostname.clone(), listener.intake == Intake::Https);
         }
     }
     overlaps(listeners);
@@ -92,9 +92,9 @@ fn bound(listeners: &mut [ListenerState<'_>]) {
 
 /// Names nobody: the other object may be a stranger's.
 fn with_older(listener: &ListenerState<'_>, taken: &Taken) -> Option<Problem> {
-    let ListenerState { spec, port, hostname, traffic, field, .. } = listener;
+    let ListenerState { spec, port, hostname, intake, field, .. } = listener;
     let who = "a listener of the Gateway or of an older ListenerSet";
-    if taken.group != group(*traffic) {
+    if taken.group != group(*intake) {
         let message = format!(
             "{who} uses port {port} with another protocol than {}; use another port",
             spec.protocol
@@ -102,7 +102,7 @@ fn with_older(listener: &ListenerState<'_>, taken: &Taken) -> Option<Problem> {
         return Some(Problem::new("ProtocolConflict", format!("{field}.port"), message));
     }
     let https = *taken.hosts.get(hostname)?;
-    Some(same_host(listener, who, https == (*traffic == Traffic::Https)))
+    Some(same_host(listener, who, https == (*intake == Intake::Https)))
 }
 
 /// Listeners of one object that are in each other's way.
@@ -112,14 +112,14 @@ fn among_equals(listeners: &mut [ListenerState<'_>]) {
         ports.entry(listener.service_port()).or_default().push(i);
     }
     for ((_, port), on_port) in ports {
-        let first = group(listeners[on_port[0]].traffic);
-        let mixed = on_port.iter().any(|i| group(listeners[*i].traffic) != first);
+        let first = group(listeners[on_port[0]].intake);
+        let mixed = on_port.iter().any(|i| group(listeners[*i].intake) != first);
         // By host: how many, and how many of them for HTTPS.
         let mut hosts: HashMap<String, (usize, usize)> = HashMap::new();
         for i in &on_port {
             let (all, https) = hosts.entry(listeners[*i].hostname.clone()).or_default();
             *all += 1;
-            *https += usize::from(listeners[*i].traffic == Traffic::Https);
+            *https += usize::from(listeners[*i].intake == Intake::Https);
         }
         for i in on_port {
             let listener = &mut listeners[i];
@@ -142,8 +142,8 @@ fn among_equals(listeners: &mut [ListenerState<'_>]) {
 
 /// Two listeners of one port and host; `alike`: both or neither are for HTTPS.
 fn same_host(listener: &ListenerState<'_>, who: &str, alike: bool) -> Problem {
-    let ListenerState { spec, port, hostname, traffic, field, .. } = listener;
-    if group(*traffic) == Group::Raw {
+    let ListenerState { spec, port, hostname, intake, field, .. } = listener;
+    if group(*intake) == Group::Raw {
         let message = format!("{who} has {} port {port} already; use another", spec.protocol);
         return Problem::new("HostnameConflict", format!("{field}.port"), message);
     }
@@ -156,7 +156,7 @@ fn same_host(listener: &ListenerState<'_>, who: &str, alike: bool) -> Problem {
 /// over a connection that was opened for the other.
 fn overlaps(listeners: &mut [ListenerState<'_>]) {
     let mut by_host: HashMap<(u16, String), usize> = HashMap::new();
-    let https = |l: &ListenerState<'_>| l.traffic == Traffic::Https && l.is_accepted();
+    let https = |l: &ListenerState<'_>| l.intake == Intake::Https && l.is_accepted();
     for (i, listener) in listeners.iter().enumerate().filter(|(_, l)| https(l)) {
         by_host.insert((listener.port, listener.hostname.clone()), i);
     }

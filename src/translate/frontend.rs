@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::authorities::Authority;
-use super::listeners::{ListenerState, Parent, Traffic};
+use super::listeners::{ListenerState, Parent, Intake};
 use super::pass::Pass;
 use super::references::From;
 use super::status::Problem;
@@ -66,7 +66,7 @@ impl<'s> Pass<'s> {
         let tls = gateway.spec.tls.as_ref();
         let Some(frontend) = tls.and_then(|tls| tls.frontend.as_ref()) else { return };
         let mut demands = Demands::new();
-        let https = |l: &&mut ListenerState<'_>| l.traffic == Traffic::Https && l.is_accepted();
+        let https = |l: &&mut ListenerState<'_>| l.intake == Intake::Https && l.is_accepted();
         for listener in listeners.iter_mut().filter(https) {
             let (port, at, validation) = validation(frontend, listener.port);
             let Some(validation) = validation else { continue };

@@ -11,7 +11,7 @@ use super::gateway_class::Classes;
 use super::hostname;
 use super::infrastructure::{is_ours, service_name};
 use super::listener_set::{self, SetState};
-use super::listeners::{ListenerState, NoSecret, Owner, Parent, Place, Traffic};
+use super::listeners::{ListenerState, NoSecret, Owner, Parent, Place, Intake};
 use super::pass::{Pass, created};
 use super::ports::Container;
 use super::references::{From, To};
@@ -161,15 +161,15 @@ impl<'s> Pass<'s> {
             // hosts on a port that is bound for others.
             for listener in gateway.listeners.iter().filter(|listener| listener.serves()) {
                 let Some((port, public)) = listener.bound.zip(listener.public) else { continue };
-                match listener.traffic {
-                    Traffic::Http => {
+                match listener.intake {
+                    Intake::Http => {
                         self.binds.bind(port, public, false);
                     }
-                    Traffic::Tcp => {
+                    Intake::Tcp => {
                         self.binds.stream(port);
                     }
-                    Traffic::Udp | Traffic::Unknown => {}
-                    Traffic::Https | Traffic::TlsTerminate | Traffic::TlsPassthrough => {
+                    Intake::Udp | Intake::Unknown => {}
+                    Intake::Https | Intake::TlsTerminate | Intake::TlsPassthrough => {
                         self.binds.bind(port, public, true);
                         self.binds.demand(port, &listener.clients);
                     }
@@ -189,26 +189,26 @@ impl<'s> Pass<'s> {
     fn place(&mut self, listener: &ListenerState<'_>) -> Option<Place> {
         let (port, public) = listener.bound.zip(listener.public)?;
         let (host, label) = (&*listener.hostname, listener.label());
-        Some(match listener.traffic {
-            Traffic::Http | Traffic::Https => Place::Http(self.graph.section(port, host, label)),
-            Traffic::TlsTerminate => {
+        Some(match listener.intake {
+            Intake::Http | Intake::Https => Place::Http(self.graph.section(port, host, label)),
+            Intake::TlsTerminate => {
                 Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Here, label))
             }
-            Traffic::TlsPassthrough => {
+            Intake::TlsPassthrough => {
                 Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Backend, label))
             }
             // What cannot serve must not bind.
-            Traffic::Tcp | Traffic::Udp if !listener.serves() => return None,
-            Traffic::Tcp => Place::Stream(self.graph.tcp_stream(port, public, label)),
-            Traffic::Udp => Place::Stream(self.graph.udp_stream(port, public, label)),
-            Traffic::Unknown => return None,
+            Intake::Tcp | Intake::Udp if !listener.serves() => return None,
+            Intake::Tcp => Place::Stream(self.graph.tcp_stream(port, public, label)),
+            Intake::Udp => Place::Stream(self.graph.udp_stream(port, public, label)),
+            Intake::Unknown => return None,
         })
     }
 
     /// The first certificate is shown for all of the listener's hosts; further ones for those
     /// of them that they are made out for.
     fn show(&mut self, listener: &ListenerState<'_>) {
-        let Some(port) = listener.bound.filter(|_| listener.traffic.needs_certificate()) else {
+        let Some(port) = listener.bound.filter(|_| listener.intake.needs_certificate()) else {
             return;
         };
         if let [_, _, ..] = listener.certificates.as_slice() {

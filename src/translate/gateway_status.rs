@@ -138,7 +138,7 @@ impl<'s> Pass<'s> {
         let Some(port) = listener.bound else {
             return pending("no container port is recorded on the Gateway's Service yet".into());
         };
-        match self.snapshot.listening.get(&(listener.traffic.transport(), port)) {
+        match self.snapshot.listening.get(&(listener.intake.transport(), port)) {
             Some(Ok(())) => None,
             Some(Err(cause)) => pending(format!("port {port} cannot be bound: {cause}")),
             None => pending(format!("port {port} is not bound yet")),

@@ -29,7 +29,7 @@ pub(super) struct ListenerState<'s> {
     pub field: String,
     /// What its status said last.
     pub old: Option<&'s ListenerStatus>,
-    pub traffic: Traffic,
+    pub intake: Intake,
     pub port: u16,
     /// In lower case; empty for every host, and where the protocol knows no hosts.
     pub hostname: String,
@@ -103,7 +103,7 @@ impl Place {
 
 /// What comes in through a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub(super) enum Intake {
     Http,
     Https,
     /// TLS that ends here; what is in it is not looked at.
@@ -116,44 +116,44 @@ pub(super) enum Traffic {
     Unknown,
 }
 
-impl Traffic {
+impl Intake {
     fn of(listener: &Listener) -> Self {
         let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
         match (&listener.protocol, mode) {
-            (Protocol::Http, _) => Traffic::Http,
-            (Protocol::Https, _) => Traffic::Https,
-            (Protocol::Tls, Some(TlsMode::Passthrough)) => Traffic::TlsPassthrough,
-            (Protocol::Tls, _) => Traffic::TlsTerminate,
-            (Protocol::Tcp, _) => Traffic::Tcp,
-            (Protocol::Udp, _) => Traffic::Udp,
-            (Protocol::Other(_), _) => Traffic::Unknown,
+            (Protocol::Http, _) => Intake::Http,
+            (Protocol::Https, _) => Intake::Https,
+            (Protocol::Tls, Some(TlsMode::Passthrough)) => Intake::TlsPassthrough,
+            (Protocol::Tls, _) => Intake::TlsTerminate,
+            (Protocol::Tcp, _) => Intake::Tcp,
+            (Protocol::Udp, _) => Intake::Udp,
+            (Protocol::Other(_), _) => Intake::Unknown,
         }
     }
 
     /// The kinds of routes that can be attached.
     pub fn routes(self) -> &'static [&'static str] {
         match self {
-            Traffic::Http | Traffic::Https => &["HTTPRoute", "GRPCRoute"],
-            Traffic::TlsTerminate => &["TLSRoute", "TCPRoute"],
-            Traffic::TlsPassthrough => &["TLSRoute"],
-            Traffic::Tcp => &["TCPRoute"],
-            Traffic::Udp => &["UDPRoute"],
-            Traffic::Unknown => &[],
+            Intake::Http | Intake::Https => &["HTTPRoute", "GRPCRoute"],
+            Intake::TlsTerminate => &["TLSRoute", "TCPRoute"],
+            Intake::TlsPassthrough => &["TLSRoute"],
+            Intake::Tcp => &["TCPRoute"],
+            Intake::Udp => &["UDPRoute"],
+            Intake::Unknown => &[],
         }
     }
 
     /// Whether TLS ends here, so that a certificate is needed.
     pub fn needs_certificate(self) -> bool {
-        matches!(self, Traffic::Https | Traffic::TlsTerminate)
+        matches!(self, Intake::Https | Intake::TlsTerminate)
     }
 
     /// Whether a server name or a Host tells its listeners apart.
     pub fn has_hosts(self) -> bool {
-        !matches!(self, Traffic::Tcp | Traffic::Udp | Traffic::Unknown)
+        !matches!(self, Intake::Tcp | Intake::Udp | Intake::Unknown)
     }
 
     pub fn transport(self) -> Transport {
-        if self == Traffic::Udp { Transport::Udp } else { Transport::Tcp }
+        if self == Intake::Udp { Transport::Udp } else { Transport::Tcp }
     }
 }
 
@@ -198,7 +198,7 @@ impl ListenerState<'_> {
     pub fn serves(&self) -> bool {
         self.is_accepted()
             && !self.kinds.is_empty()
-            && (!self.traffic.needs_certificate() || !self.certificates.is_empty())
+            && (!self.intake.needs_certificate() || !self.certificates.is_empty())
     }
 
     /// Whether it has its port and hosts, be it that it cannot serve them for want of something.
@@ -208,7 +208,7 @@ impl ListenerState<'_> {
 
     /// Its port on the Gateway's Service.
     pub fn service_port(&self) -> Port {
-        (self.traffic.transport(), self.port)
+        (self.intake.transport(), self.port)
     }
 
     /// The first reason for which it does not serve.
@@ -256,7 +256,7 @@ impl<'s> Pass<'s> {
             parent: owner.parent,
             field: format!("spec.listeners[{index}]"),
             old: owner.old.iter().find(|status| status.name == spec.name),
-            traffic: Traffic::of(spec),
+            intake: Intake::of(spec),
             port: 0,
             hostname: String::new(),
             kinds: Vec::new(),
@@ -275,7 +275,7 @@ impl<'s> Pass<'s> {
         if let Err(problem) = listener.accept() {
             listener.refused = Some(problem);
         }
-        if listener.traffic.needs_certificate() {
+        if listener.intake.needs_certificate() {
             self.certify(owner, &mut listener);
         }
         listener
@@ -359,7 +359,7 @@ impl<'s> ListenerState<'s> {
         let unsupported =
             |field: &str, message: String| Problem::new("UnsupportedValue", at(field), message);
         let spec = self.spec;
-        if self.traffic == Traffic::Unknown {
+        if self.intake == Intake::Unknown {
             let message =
                 format!("{} is not supported; use HTTP, HTTPS, TLS, TCP or UDP", spec.protocol);
             return Err(Problem::new("UnsupportedProtocol", at("protocol"), message));
@@ -370,17 +370,21 @@ impl<'s> ListenerState<'s> {
             Problem::new("PortUnavailable", at("port"), message)
         })?;
         let hostname = spec.hostname.as_deref().filter(|hostname| !hostname.is_empty());
-        if let Some(hostname) = hostname.filter(|_| self.traffic.has_hosts()) {
+        if let Some(hostname) = hostname.filter(|_| self.intake.has_hosts()) {
             self.hostname = hostname::parse(hostname).map_err(|m| unsupported("hostname", m))?;
         }
         match spec.tls.as_ref().and_then(|tls| tls.mode.as_ref()) {
-            Some(mode) if self.traffic == Traffic::Https && *mode != TlsMode::Terminate => {
+            Some(mode) if self.intake == Intake::Https && *mode != TlsMode::Terminate => {
                 let message = format!("{mode} is not supported with HTTPS; use Terminate");
                 Err(unsupported("tls.mode", message))
             }
-            Some(TlsMode::Other(mode)) if self.traffic == Traffic::TlsTerminate => {
+            Some(TlsMode::Other(mode)) if self.intake == Intake::TlsTerminate => {
                 let message = format!("{mode:?} is not supported; use Terminate or Passthrough");
                 Err(unsupported("tls.mode", message))
+            }
+            _ if spec.filters.is_some() => {
+                let message = "filters of listeners are not supported; remove them";
+                Err(unsupported("filters", message.to_owned()))
             }
             _ => Ok(()),
         }
@@ -405,7 +409,7 @@ impl<'s> ListenerState<'s> {
     fn route_kinds(&mut self, allowed: Option<&AllowedRoutes>, at: &str) {
         let group_kind =
             |kind: &str| RouteGroupKind { group: Some(GROUP.to_owned()), kind: kind.to_owned() };
-        let possible = self.traffic.routes();
+        let possible = self.intake.routes();
         let asked = allowed.map_or(&[][..], |allowed| &allowed.kinds);
         if asked.is_empty() {
             self.kinds = possible.iter().map(|kind| group_kind(kind)).collect();

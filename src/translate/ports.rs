@@ -110,7 +110,7 @@ fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
                 continue;
             }
             let port = Ports::Own { offset }.own(listener.port);
-            let transport = listener.traffic.transport();
+            let transport = listener.intake.transport();
             let owner = owners.entry((transport, port)).or_insert((place, listener.port));
             let (owner, unshifted) = *owner;
             if (owner, unshifted) == (place, listener.port) {
