@@ -102,7 +102,8 @@ impl Addresses {
         let missing: Vec<String> = self.missing.iter().map(Problem::to_string).collect();
         if self.assigned.is_empty() {
             let message = self.problem(gateway).map(|problem| problem.to_string());
-            let all = if missing.is_empty() { message.unwrap_or_default() } else { missing.join("; ") };
+            let all =
+                if missing.is_empty() { message.unwrap_or_default() } else { missing.join("; ") };
             return Said::no(TYPE, "NotAssigned", all);
         }
         if missing.is_empty() {

@@ -16,8 +16,13 @@ pub(super) struct Binds {
 
 #[derive(Debug)]
 enum Bind {
-    Http { public: u16 },
-    Tls { public: u16, tls: Tls },
+    Http {
+        public: u16,
+    },
+    Tls {
+        public: u16,
+        tls: Tls,
+    },
     /// The stream binds it.
     Stream,
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::gateway::Port;
-use super::listeners::{ListenerState, Intake};
+use super::listeners::{Intake, ListenerState};
 use super::status::Problem;
 
 /// Most listeners of a Gateway and its sets: all of them are looked at in every pass.
@@ -59,8 +59,7 @@ pub(super) fn find(listeners: &mut [ListenerState<'_>]) {
         for listener in of_one.iter().filter(|l| l.is_accepted()) {
             let port = listener.service_port();
             let group = group(listener.intake);
-            let taken =
-                taken.entry(port).or_insert_with(|| Taken { group, hosts: HashMap::new() });
+            let taken = taken.entry(port).or_insert_with(|| Taken { group, hosts: HashMap::new() });
             taken.hosts.insert(listener.hostname.clone(), listener.intake == Intake::Https);
         }
     }

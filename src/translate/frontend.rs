@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::authorities::Authority;
-use super::listeners::{ListenerState, Parent, Intake};
+use super::listeners::{Intake, ListenerState, Parent};
 use super::pass::Pass;
 use super::references::From;
 use super::status::Problem;
@@ -72,7 +72,9 @@ impl<'s> Pass<'s> {
             let Some(validation) = validation else { continue };
             let demand = demands.entry(port).or_insert_with(|| {
                 let demand = self.demand(key, &at, validation);
-                for problem in demand.clients.as_ref().err().iter().chain(&demand.unresolved.as_ref()) {
+                for problem in
+                    demand.clients.as_ref().err().iter().chain(&demand.unresolved.as_ref())
+                {
                     self.warn(ObjectKind::Gateway, key, &gateway.metadata, problem);
                 }
                 demand
@@ -109,12 +111,15 @@ impl<'s> Pass<'s> {
                 "none of the Gateway's references leads to a CA certificate, and without one no \
                  client can be verified; see ResolvedRefs",
             )),
-            None | Some(FrontendValidationMode::AllowValidOnly) => ClientAuth::require(&authorities)
-                .map_err(|message| Problem::new("NoValidCACertificate", at, message)),
+            None | Some(FrontendValidationMode::AllowValidOnly) => {
+                ClientAuth::require(&authorities)
+                    .map_err(|message| Problem::new("NoValidCACertificate", at, message))
+            }
             Some(FrontendValidationMode::AllowInsecureFallback) => Ok(ClientAuth::Offer),
             Some(FrontendValidationMode::Other(mode)) => {
-                let message =
-                    format!("{mode:?} is not supported; use AllowValidOnly or AllowInsecureFallback");
+                let message = format!(
+                    "{mode:?} is not supported; use AllowValidOnly or AllowInsecureFallback"
+                );
                 Err(Problem::new("UnsupportedValue", format!("{at}.mode"), message))
             }
         };

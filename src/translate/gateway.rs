@@ -11,7 +11,7 @@ use super::gateway_class::Classes;
 use super::hostname;
 use super::infrastructure::{is_ours, service_name};
 use super::listener_set::{self, SetState};
-use super::listeners::{ListenerState, NoSecret, Owner, Parent, Place, Intake};
+use super::listeners::{Intake, ListenerState, NoSecret, Owner, Parent, Place};
 use super::pass::{Pass, created};
 use super::ports::Container;
 use super::references::{From, To};
@@ -129,7 +129,8 @@ impl<'s> Pass<'s> {
     /// The certificate that a Gateway shows to backends, and what is wrong with the one it names.
     fn identity(&mut self, key: &Key, gateway: &Gateway) -> (Option<Arc<Parsed>>, Option<Problem>) {
         let tls = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
-        let Some(reference) = tls.and_then(|backend| backend.client_certificate_ref.as_ref()) else {
+        let Some(reference) = tls.and_then(|backend| backend.client_certificate_ref.as_ref())
+        else {
             return (None, None);
         };
         let from = From { group: GROUP, kind: "Gateway", namespace: &key.namespace };
@@ -139,8 +140,9 @@ impl<'s> Pass<'s> {
             namespace: reference.namespace.as_deref().unwrap_or(&key.namespace),
             name: &reference.name,
         };
-        let problem =
-            |reason, message| Problem::new(reason, "spec.tls.backend.clientCertificateRef", message);
+        let problem = |reason, message| {
+            Problem::new(reason, "spec.tls.backend.clientCertificateRef", message)
+        };
         match self.secret(from, to) {
             Err(NoSecret::Kind(message)) => {
                 (None, Some(problem("InvalidClientCertificateRef", message)))

@@ -250,7 +250,12 @@ impl<'s> Pass<'s> {
         all.map(|(index, spec)| self.listener(owner, index, spec)).collect()
     }
 
-    fn listener(&mut self, owner: Owner<'s>, index: usize, spec: &'s Listener) -> ListenerState<'s> {
+    fn listener(
+        &mut self,
+        owner: Owner<'s>,
+        index: usize,
+        spec: &'s Listener,
+    ) -> ListenerState<'s> {
         let mut listener = ListenerState {
             spec,
             parent: owner.parent,

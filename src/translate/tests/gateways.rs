@@ -214,7 +214,8 @@ fn without_overlap_there_is_no_such_condition() {
 
 #[test]
 fn without_an_authority_nobody_is_let_in() {
-    let validation = "{validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}]}}";
+    let validation =
+        "{validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}]}}";
     let gateway = gateway(&https("https", "a.example", "cert"))
         + &format!("  tls: {{frontend: {{default: {validation}}}}}");
     let mut snapshot = world(&[&gateway]);
