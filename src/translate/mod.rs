@@ -4,20 +4,26 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod addresses;
 mod annotations;
+mod authorities;
 mod backends;
 mod binds;
 mod certificates;
+mod conflicts;
 mod draft;
 mod endpoints;
 mod filters;
+mod frontend;
 mod gateway;
 mod gateway_class;
+mod gateway_status;
 mod hostname;
 mod http_route;
 mod infrastructure;
 mod ingress;
 mod ingress_status;
+mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
@@ -237,6 +243,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
+    pass.listener_set_statuses(&gateways);
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

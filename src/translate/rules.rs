@@ -260,8 +260,9 @@ impl<'s> Pass<'s> {
     pub fn outer(&self, gateway: &GatewayState<'_>, listener: &ListenerState<'_>) -> Outer {
         let Key { namespace, name } = gateway.key;
         let section = Some(listener.spec.name.as_str());
+        let (kind, of) = (listener.parent.kind().kind(), listener.parent.key());
         Outer {
-            listener: self.policies.targeting(("Gateway", namespace, name, section)),
+            listener: self.policies.targeting((kind, &of.namespace, &of.name, section)),
             gateway: self.policies.targeting(("Gateway", namespace, name, None)),
         }
     }
