@@ -93,7 +93,7 @@ impl Policy for BasicAuth {
         Ok(BasicAuth { users, challenge: challenge(realm)?, state: Arc::default() })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let Some((user, password)) = credentials(&ex.request.headers) else {
             return ControlFlow::Break(self.refusal());
         };

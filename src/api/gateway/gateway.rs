@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::common::open_enum;
-use super::{Condition, LabelSelector, RouteGroupKind, SecretObjectReference};
+use super::{
+    Condition, ExternalAuthFilter, LabelSelector, LocalObjectReference, RouteGroupKind,
+    SecretObjectReference,
+};
 
 /// See the module's documentation.
 #[derive(kube::CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,9 +52,29 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_routes: Option<AllowedRoutes>,
-    /// Experimental (GEP-5224): not read yet, only seen to be there.
+    /// Experimental (GEP-5224).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filters: Option<Value>,
+    pub filters: Option<ListenerFilters>,
+}
+
+/// What happens to a request before a route is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListenerFilters {
+    /// In this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<ListenerFilter>,
+}
+
+/// A union: `type` says which field is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerFilter {
+    pub r#type: ListenerFilterType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<ExternalAuthFilter>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension_ref: Option<LocalObjectReference>,
 }
 
 open_enum! {
@@ -61,6 +84,8 @@ open_enum! {
     TlsMode { Terminate = "Terminate", Passthrough = "Passthrough" }
     /// From which namespaces routes may attach.
     FromNamespaces { All = "All", Selector = "Selector", Same = "Same", None = "None" }
+    /// What a filter of a listener does.
+    ListenerFilterType { ExternalAuth = "ExternalAuth", ExtensionRef = "ExtensionRef" }
     /// What a Gateway's address is.
     AddressType { IpAddress = "IPAddress", Hostname = "Hostname", Named = "NamedAddress" }
 }

@@ -106,8 +106,11 @@ open_enum! {
         RequestRedirect = "RequestRedirect",
         UrlRewrite = "URLRewrite",
         Cors = "CORS",
+        ExternalAuth = "ExternalAuth",
         ExtensionRef = "ExtensionRef",
     }
+    /// How an external authorization service is asked.
+    ExternalAuthProtocol { Http = "HTTP", Grpc = "GRPC" }
     PathModifierType {
         ReplaceFullPath = "ReplaceFullPath",
         ReplacePrefixMatch = "ReplacePrefixMatch",
@@ -153,6 +156,8 @@ pub struct HttpRouteFilter {
     pub url_rewrite: Option<RewriteFilter>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsFilter>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<ExternalAuthFilter>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_ref: Option<LocalObjectReference>,
 }
@@ -239,6 +244,51 @@ pub struct CorsFilter {
     /// Seconds; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<i32>,
+}
+
+/// Experimental (GEP-1494). A union: `protocol` says whether `http` or `grpc` counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExternalAuthFilter {
+    /// Required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<ExternalAuthProtocol>,
+    pub backend_ref: BackendObjectReference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forward_body: Option<ForwardBody>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrpcAuth {
+    /// Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_headers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpAuth {
+    /// Put before the path of the request.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// Besides Host, Content-Length and Authorization.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_headers: Vec<String>,
+    /// Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_response_headers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ForwardBody {
+    /// Bytes; 0: the body is not sent.
+    pub max_size: i32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

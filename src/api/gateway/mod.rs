@@ -20,14 +20,14 @@ pub use common::{
 };
 pub use gateway::{
     AddressType, AllowedRoutes, FromNamespaces, Gateway, GatewayAddress, GatewayInfrastructure,
-    GatewaySpec, GatewayStatus, Listener, ListenerStatus, ListenerTls, LocalParametersReference,
-    Protocol, RouteNamespaces, TlsMode,
+    GatewaySpec, GatewayStatus, Listener, ListenerFilter, ListenerFilterType, ListenerFilters,
+    ListenerStatus, ListenerTls, LocalParametersReference, Protocol, RouteNamespaces, TlsMode,
 };
 pub use gateway_class::{
     GatewayClass, GatewayClassSpec, GatewayClassStatus, ParametersReference, SupportedFeature,
 };
 pub use http_route::{
-    CorsFilter, FilterType, HeaderFilter, HeaderMatch, HttpBackendRef, HttpHeader, HttpRoute,
+    CorsFilter, ExternalAuthFilter, ExternalAuthProtocol, FilterType, ForwardBody, GrpcAuth, HeaderFilter, HeaderMatch, HttpAuth, HttpBackendRef, HttpHeader, HttpRoute,
     HttpRouteFilter, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, HttpRouteStatus,
     HttpRouteTimeouts, MirrorFilter, PathMatch, PathMatchType, PathModifier, PathModifierType,
     QueryParamMatch, RedirectFilter, RewriteFilter, RouteParentStatus, ValueMatchType,
