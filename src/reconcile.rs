@@ -6,7 +6,7 @@
 //! counted, and the last graph goes on serving. What is decided is `translate`'s, what is
 //! written is `controller`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::controller::peers::{self, Listening};
 use crate::controller::{Pass, Passes};
-use crate::graph::{RouteGraph, Shared};
+use crate::graph::{Bound, RouteGraph, Shared};
 use crate::health::Health;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::source::Source;
@@ -31,7 +31,7 @@ pub struct Reconciler {
     /// What was logged, as long as it stands.
     told: BTreeSet<Note>,
     /// What `listening` was when it was looked at last.
-    bound: Arc<BTreeMap<u16, Result<(), String>>>,
+    bound: Arc<Bound>,
     /// Once [`settled`], always settled.
     settled: bool,
 }
@@ -133,16 +133,16 @@ impl Reconciler {
     /// The data plane has bound or released ports.
     fn follow_listeners(&mut self) {
         let listening = Arc::clone(&self.listening.borrow_and_update());
-        for (port, bound) in listening.iter() {
+        for (place @ (transport, port), bound) in listening.iter() {
             if let Err(why) = bound
-                && self.bound.get(port) != Some(bound)
+                && self.bound.get(place) != Some(bound)
             {
-                tracing::warn!(port, why, "a port cannot be listened on");
+                tracing::warn!(%transport, port, why, "a port cannot be listened on");
             }
         }
         let failed = listening.values().filter(|bound| bound.is_err()).count();
         self.health.listeners_failed.set(failed as u64);
-        self.source.set_listening(BTreeMap::clone(&listening));
+        self.source.set_listening(Bound::clone(&listening));
         self.bound = listening;
         self.become_ready();
     }
@@ -160,10 +160,11 @@ impl Reconciler {
 
 /// Whether the data plane has taken up every listener of `graph`, and can serve at least one of
 /// them: a port that cannot be bound must not keep the others from being ready.
-fn served(graph: &RouteGraph, listening: &BTreeMap<u16, Result<(), String>>) -> bool {
-    let mut bound = graph.listeners.keys().map(|port| listening.get(port));
+fn served(graph: &RouteGraph, listening: &Bound) -> bool {
+    let ports = graph.ports();
+    let mut bound = ports.iter().map(|port| listening.get(port));
     let taken_up = bound.clone().all(|bound| bound.is_some());
-    let any = graph.listeners.is_empty() || bound.any(|bound| matches!(bound, Some(Ok(()))));
+    let any = ports.is_empty() || bound.any(|bound| matches!(bound, Some(Ok(()))));
     taken_up && any
 }
 
@@ -181,7 +182,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::graph::{HostMap, Listener, Protocol};
+    use crate::graph::{HostMap, Listener, Protocol, Transport};
     use crate::translate::PeerState;
 
     fn graph(ports: &[u16]) -> RouteGraph {
@@ -218,17 +219,17 @@ mod tests {
 
     #[test]
     fn ready_means_every_listener_was_taken_up_and_one_serves() {
-        let bound = |port| (port, Ok(()));
-        let failed = |port| (port, Err("in use".to_owned()));
+        let bound = |port| ((Transport::Tcp, port), Ok(()));
+        let failed = |port| ((Transport::Tcp, port), Err("in use".to_owned()));
         let cases =
             [(vec![], true, "nothing to serve"), (vec![80, 443], false, "nothing bound yet")];
         for (ports, ready, why) in cases {
-            assert_eq!(served(&graph(&ports), &BTreeMap::new()), ready, "{why}");
+            assert_eq!(served(&graph(&ports), &Bound::new()), ready, "{why}");
         }
         let both = graph(&[80, 443]);
-        assert!(!served(&both, &BTreeMap::from([bound(80)])), "one is missing");
-        assert!(served(&both, &BTreeMap::from([bound(80), bound(443)])));
-        assert!(served(&both, &BTreeMap::from([bound(80), failed(443)])), "one serves");
-        assert!(!served(&both, &BTreeMap::from([failed(80), failed(443)])), "none serves");
+        assert!(!served(&both, &Bound::from([bound(80)])), "one is missing");
+        assert!(served(&both, &Bound::from([bound(80), bound(443)])));
+        assert!(served(&both, &Bound::from([bound(80), failed(443)])), "one serves");
+        assert!(!served(&both, &Bound::from([failed(80), failed(443)])), "none serves");
     }
 }

@@ -83,7 +83,7 @@ fn start(api: &FakeApi, identity: &str, slowly: Duration) -> Process {
         let mut published = shared.subscribe();
         while published.changed().await.is_ok() {
             tokio::time::sleep(slowly).await;
-            let ports = shared.load().listeners.keys().map(|port| (*port, Ok(()))).collect();
+            let ports = shared.load().ports().into_iter().map(|port| (port, Ok(()))).collect();
             bind.send_replace(Arc::new(ports));
         }
     });

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::*;
+use tidegate::graph::Transport;
 use tidegate::lifecycle::Phase;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -144,18 +145,19 @@ fn under_load_no_request_is_lost_while_one_of_two_leaves() {
 fn ports_come_and_go_with_the_graph_and_a_taken_one_is_told() {
     let backend = RawBackend::echo();
     let (first, second) = (free_port(), free_port());
+    let [first_key, second_key] = [first, second].map(|port| (Transport::Tcp, port));
     let proxy = Proxy::start(Graph::http(first).all_to(&[backend.addr]));
     let listening = proxy.handle.as_ref().unwrap().listening();
     let taken = std::net::TcpListener::bind(("0.0.0.0", second)).unwrap();
     proxy.shared.publish(Graph::http(second).all_to(&[backend.addr]));
     eventually("the taken port is reported", || {
         let listening = listening.borrow().clone();
-        matches!(listening.get(&second), Some(Err(why)) if why.contains("in use"))
-            && !listening.contains_key(&first)
+        matches!(listening.get(&second_key), Some(Err(why)) if why.contains("in use"))
+            && !listening.contains_key(&first_key)
     });
     eventually("the old port is closed", || TcpStream::connect(proxy.addr()).is_err());
     drop(taken);
     eventually("the port is bound once it is free", || {
-        listening.borrow().get(&second) == Some(&Ok(()))
+        listening.borrow().get(&second_key) == Some(&Ok(()))
     });
 }

@@ -12,7 +12,9 @@ use fake_api::{Failure, FakeApi, until};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use tidegate::api::gateway::HttpRoute;
-use tidegate::graph::{Backend, BackendKey, BackendProtocol, EndpointSet, RouteGraph, Shared};
+use tidegate::graph::{
+    Backend, BackendKey, BackendProtocol, EndpointSet, RouteGraph, Shared, Transport,
+};
 use tidegate::source::{ClusterSource, Source, Timing};
 use tidegate::translate::{Key, ObjectKind, Settings, Snapshot};
 
@@ -445,9 +447,10 @@ async fn what_the_data_plane_and_the_peers_say_calls_for_a_pass_once() {
     let api = FakeApi::start().await;
     let mut source = start(&api, Settings::default());
     pass(&mut source).await;
-    let listening = [(8080, Ok(()))];
+    let port = (Transport::Tcp, 8080);
+    let listening = [(port, Ok(()))];
     source.set_listening(listening.clone().into());
-    assert_eq!(pass(&mut source).await.listening[&8080], Ok(()));
+    assert_eq!(pass(&mut source).await.listening[&port], Ok(()));
     source.set_listening(listening.into());
     source.set_peers(Vec::new());
     quiet(&mut source).await;

@@ -35,6 +35,9 @@ API_SERVER = [
     "--authorization-mode=Node,RBAC",
     "--enable-admission-plugins=NodeRestriction",
     "--allow-privileged=true",
+    # BackendTLSPolicy and Gateways may take their authorities from these.
+    "--feature-gates=ClusterTrustBundle=true",
+    f"--runtime-config={c.TRUST_BUNDLES}=true",
 ]
 
 

@@ -20,8 +20,9 @@ API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
 
 LOAD_BALANCER_RANGE = "172.30.255.0/24"
-LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST = 10, 249  # the pool's last octets
-USABLE_ADDRESS = "172.30.255.249"  # in the pool, handed out last
+LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST = 10, 239  # the pool's last octets
+STATIC_FIRST, STATIC_LAST = 240, 249  # given only to those who ask for them
+USABLE_ADDRESS = "172.30.255.249"  # one of these
 UNUSABLE_ADDRESS = "192.0.2.1"  # TEST-NET-1: never in the pool
 
 API_PORT = 6443
@@ -32,6 +33,8 @@ LOG = STATE / "log"
 PIDS = STATE / "pids"
 KUBECONFIG = STATE / "admin.kubeconfig"
 CONTAINERD_SOCKET = "/run/tidegate-e2e/containerd.sock"  # short: a socket path ends at 107 bytes
+
+TRUST_BUNDLES = "certificates.k8s.io/v1beta1/clustertrustbundles"  # off by default
 
 PAUSE_IMAGE = "localhost/pause:1"
 COREDNS_IMAGE = "localhost/coredns:1"

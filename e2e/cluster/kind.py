@@ -7,15 +7,15 @@ host routes to the node's container, exactly as on the local cluster.
 import base64
 import json
 import shutil
-import sys
 
-from e2e.cluster import constants as c, processes
+from e2e.cluster import constants as c, loadbalancer, processes
 from e2e.cluster.remote import RemoteCluster
 from e2e.driver.paths import CACHE, IMAGES, ROOT
 from e2e.driver.shell import CommandFailed, Log, output, run
 
 _NAME = "tidegate-e2e"
 _KEYS = CACHE / "kind"
+_CONFIG = CACHE / "kind.yaml"
 
 
 class KindCluster(RemoteCluster):
@@ -32,8 +32,9 @@ class KindCluster(RemoteCluster):
         _require("docker")
         _require("kind")
         if _NAME not in output("kind", "get", "clusters").split():
+            _CONFIG.write_text(json.dumps(_cluster()))  # JSON is YAML
             run(log, "kind", "create", "cluster", "--name", _NAME, "--wait", "120s",
-                "--kubeconfig", self.kubeconfig)
+                "--kubeconfig", self.kubeconfig, "--config", _CONFIG)
         for archive in sorted(IMAGES.glob("*echo*.tar")):
             run(log, "kind", "load", "image-archive", "--name", _NAME, archive)
         self._load_balancer()
@@ -55,16 +56,9 @@ class KindCluster(RemoteCluster):
                       "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
                       f"{_NAME}-control-plane").strip()
         output("ip", "route", "replace", c.LOAD_BALANCER_RANGE, "via", node)
-        stem = c.LOAD_BALANCER_RANGE.rpartition(".")[0]
         processes.stop("loadbalancer")
-        processes.start(
-            *("loadbalancer", sys.executable, "-m", "e2e.cluster.loadbalancer"),
-            *("--server", self._unpack_keys(), "--kubeconfig-dir", _KEYS),
-            *("--first", f"{stem}.{c.LOAD_BALANCER_FIRST}"),
-            *("--count", c.LOAD_BALANCER_LAST - c.LOAD_BALANCER_FIRST + 1),
-            inside=False,
-            env={"PYTHONPATH": str(ROOT)},
-        )
+        command = loadbalancer.command("--server", self._unpack_keys(), "--kubeconfig-dir", _KEYS)
+        processes.start("loadbalancer", *command, inside=False, env={"PYTHONPATH": str(ROOT)})
 
     def _unpack_keys(self) -> str:
         """Puts the kubeconfig's keys into files; returns the API server's URL."""
@@ -77,6 +71,13 @@ class KindCluster(RemoteCluster):
                            ("admin.key", user["client-key-data"])):
             (_KEYS / name).write_bytes(base64.b64decode(text))
         return cluster["server"]
+
+
+def _cluster() -> dict:
+    """What kind leaves off by default and the local cluster has on."""
+    group = c.TRUST_BUNDLES.rpartition("/")[0]
+    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "featureGates": {"ClusterTrustBundle": True}, "runtimeConfig": {group: "true"}}
 
 
 def _require(program: str) -> None:

@@ -7,19 +7,26 @@ honoured; one that is taken or out of the pool leaves the Service pending.
 """
 
 import argparse
+import ipaddress
 import sys
 import time
 
+from e2e.cluster import constants as c
 from e2e.lib.api import Api, ApiError
 
 _PERIOD = 0.2
 
 
 class Pool:
-    """Free addresses, lowest first, and who holds the others."""
+    """Free addresses, the longest unused first, and who holds the others.
 
-    def __init__(self, addresses: list[str]):
-        self.free = list(addresses)
+    The static ones are for those who ask for them by name: else a test that wants a certain
+    address could find it given to somebody else.
+    """
+
+    def __init__(self, addresses: list[str], static: list[str]):
+        self.free = [*addresses, *static]
+        self.static = frozenset(static)
         self.held: dict[str, str] = {}
 
     def release_all_but(self, live: set[str]) -> None:
@@ -35,9 +42,11 @@ class Pool:
     def take(self, uid: str, wanted: str | None) -> str | None:
         if uid in self.held:
             return self.held[uid]
-        if not self.free or (wanted and wanted not in self.free):
+        if wanted and wanted not in self.free:
             return None
-        address = wanted or self.free[0]
+        address = wanted or next((one for one in self.free if one not in self.static), None)
+        if address is None:
+            return None
         self.free.remove(address)
         self.held[uid] = address
         return address
@@ -74,15 +83,30 @@ def _write(api: Api, namespace: str, name: str, address: str) -> None:
     print(f"{namespace}/{name}: {address}", flush=True)
 
 
+def command(*access) -> list:
+    """The program with the pools of `constants`; `access` says how to reach the API server."""
+    stem = c.LOAD_BALANCER_RANGE.rpartition(".")[0]
+    return [
+        *(sys.executable, "-m", "e2e.cluster.loadbalancer", *access),
+        f"--pool={stem}.{c.LOAD_BALANCER_FIRST}-{stem}.{c.LOAD_BALANCER_LAST}",
+        f"--static={stem}.{c.STATIC_FIRST}-{stem}.{c.STATIC_LAST}",
+    ]
+
+
+def _range(text: str) -> list[str]:
+    first, last = map(ipaddress.ip_address, text.split("-"))
+    return [str(first + i) for i in range(int(last) - int(first) + 1)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kubeconfig-dir", help="admin.crt, admin.key and ca.crt")
     parser.add_argument("--server", required=True)
-    parser.add_argument("--first", required=True, help="the pool's first address")
-    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--pool", required=True, type=_range, metavar="FIRST-LAST")
+    parser.add_argument("--static", required=True, type=_range, metavar="FIRST-LAST",
+                        help="addresses that are given only to those who ask for them")
     arguments = parser.parse_args()
-    stem, _, last = arguments.first.rpartition(".")
-    pool = Pool([f"{stem}.{int(last) + i}" for i in range(arguments.count)])
+    pool = Pool(arguments.pool, arguments.static)
     api = Api(arguments.server, arguments.kubeconfig_dir)
     while True:
         try:

@@ -7,11 +7,10 @@ network namespaces of their own: only the load balancer is a double.
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
-from e2e.cluster import config, constants as c, images, network, pki, processes, tools
+from e2e.cluster import config, constants as c, images, loadbalancer, network, pki, processes, tools
 from e2e.driver.paths import BIN, E2E, ROOT, STATE
 from e2e.driver.shell import CommandFailed, Log, output
 from e2e.image import oci, tidegate
@@ -122,9 +121,10 @@ _MADE_OF = STATE / "programs"
 
 
 def _programs() -> str:
-    """Which builds the node's programs are; fails if one is missing."""
+    """Which builds the node's programs are, and how they are started; fails if one is missing."""
     names = ("kube", "containerd", "runc", "bridge")
-    return "\n".join(str(tools.path(name).resolve()) for name in names)
+    builds = [str(tools.path(name).resolve()) for name in names]
+    return "\n".join([*builds, *config.API_SERVER, *map(str, loadbalancer.command())])
 
 
 def _start_kube(name: str, component: str, arguments: list[str]) -> None:
@@ -132,15 +132,8 @@ def _start_kube(name: str, component: str, arguments: list[str]) -> None:
 
 
 def _start_load_balancer() -> None:
-    stem = c.LOAD_BALANCER_RANGE.rpartition(".")[0]
-    processes.start(
-        *("loadbalancer", sys.executable, "-m", "e2e.cluster.loadbalancer"),
-        *("--server", c.API_URL, "--kubeconfig-dir", c.PKI),
-        *("--first", f"{stem}.{c.LOAD_BALANCER_FIRST}"),
-        *("--count", c.LOAD_BALANCER_LAST - c.LOAD_BALANCER_FIRST + 1),
-        inside=False,
-        env={"PYTHONPATH": str(ROOT)},
-    )
+    command = loadbalancer.command("--server", c.API_URL, "--kubeconfig-dir", c.PKI)
+    processes.start("loadbalancer", *command, inside=False, env={"PYTHONPATH": str(ROOT)})
 
 
 def _api_ready() -> bool:

@@ -7,21 +7,50 @@ from e2e.lib import kube
 
 NAMESPACE = "tidegate-system"
 _CHART = ROOT / "charts" / "tidegate"
+_ANY_CRD = "httproutes.gateway.networking.k8s.io"
+_CHANNEL = "gateway.networking.k8s.io/channel"
 
 
 def run(context) -> None:
-    """Installs or upgrades. The tag never changes, so the annotation with the image's
-    digest is what makes an upgrade replace the pods, and only if there is a reason."""
+    """Installs or upgrades, on the standard channel of the Gateway API.
+
+    A cluster of an earlier run that has the experimental channel keeps it: there is no
+    way back while objects use its fields.
+    """
     context.cluster.load_images(context.log)
+    _helm(context, crds=_installed_channel() or "standard")
+
+
+def channel(context, wanted: str) -> None:
+    """Brings the channel's CRDs into the running cluster, if they are not there yet."""
+    if _installed_channel() == wanted:
+        return
+    # Of the Gateway API's own bundles, which a provider may have installed: it forbids
+    # exactly this change, and says itself that it has to go first.
+    for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+        kube.kubectl("delete", kind, "safe-upgrades.gateway.networking.k8s.io",
+                     "--ignore-not-found")
+    _helm(context, crds=wanted)
+
+
+def replicas(context, number: int) -> None:
+    _helm(context, replicas=number)
+
+
+def _helm(context, crds: str | None = None, replicas: int | None = None) -> None:
+    """The tag never changes, so the annotation with the image's digest is what makes an
+    upgrade replace the pods, and only if there is a reason."""
     repository, _, tag = c.TIDEGATE_IMAGE.rpartition(":")
     settings = {
         "image.repository": repository,
         "image.tag": tag,
         "image.pullPolicy": context.cluster.pull_policy,
-        "gatewayAPI.crds": "standard",
+        "gatewayAPI.crds": crds or _installed_channel() or "standard",
         "podAnnotations.e2e-image": context.cluster.image_digest(),
     }
     flags = [f"--set-string={key}={value}" for key, value in settings.items()]
+    if replicas:
+        flags.append(f"--set=replicas={replicas}")
     try:
         run_program(
             context.log,
@@ -33,6 +62,12 @@ def run(context) -> None:
     except (CommandFailed, AssertionError):
         _describe(context.log)
         raise
+
+
+def _installed_channel() -> str | None:
+    """standard or experimental, by the annotation that the API's own tools go by."""
+    annotations = kube.get("crd", _ANY_CRD).get("metadata", {}).get("annotations", {})
+    return annotations.get(_CHANNEL)
 
 
 def _describe(log: Log) -> None:

@@ -10,6 +10,7 @@ import traceback
 from types import ModuleType
 
 import e2e.tests
+from e2e.driver import deploy
 from e2e.lib import kube
 from e2e.lib.case import Case
 
@@ -28,6 +29,8 @@ def run_module(context, module: ModuleType) -> tuple[int, int]:
         context.log.say(f"left out: only the local cluster may be broken, "
                         f"this one is {context.cluster.name}")
         return 0, 0
+    if getattr(module, "CHANNEL", "standard") == "experimental":
+        deploy.channel(context, "experimental")
     for name, function in list(vars(module).items()):
         wanted = not context.options.test or context.options.test in name
         if name.startswith("test_") and callable(function) and wanted:

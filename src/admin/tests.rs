@@ -1,14 +1,11 @@
-use std::collections::BTreeMap;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
 use crate::controller::peers::PeerReport;
+use crate::graph::{Bound, Transport};
 
-type Bound = Arc<BTreeMap<u16, Result<(), String>>>;
-
-fn admin() -> (Arc<Admin>, watch::Sender<Bound>) {
+fn admin() -> (Arc<Admin>, watch::Sender<Arc<Bound>>) {
     let (bound, listening) = watch::channel(Arc::default());
     let admin = Admin {
         lifecycle: Lifecycle::default(),
@@ -88,9 +85,12 @@ async fn peers_hear_of_a_change_at_once() {
     assert!(!heard().await.ready);
     admin.lifecycle.advance(Phase::Ready);
     assert!(heard().await.ready);
-    let ports = BTreeMap::from([(20000, Ok(())), (20001, Err("in use".to_owned()))]);
-    bound.send_replace(Arc::new(ports));
-    assert_eq!(heard().await.ports, [20000].into());
+    let tcp = |port| (Transport::Tcp, port);
+    let ports = [(tcp(20000), Ok(())), (tcp(20001), Err("in use".to_owned()))];
+    let udp = ((Transport::Udp, 20001), Ok(()));
+    bound.send_replace(Arc::new(ports.into_iter().chain([udp]).collect()));
+    let report = heard().await;
+    assert_eq!((report.ports, report.udp_ports), ([20000].into(), [20001].into()));
     admin.lifecycle.advance(Phase::Leaving);
     assert!(!heard().await.ready);
 }

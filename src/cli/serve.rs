@@ -1,6 +1,5 @@
 //! Everything that `run` starts, wired together, and its end.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::settings::{Plan, Pod};
 use crate::admin::{Admin, ControlPlane};
 use crate::controller::Controller;
 use crate::controller::peers::{Listening, Peers};
-use crate::graph::Shared;
+use crate::graph::{Bound, Shared, Transport};
 use crate::health::Health;
 use crate::lifecycle::{self, Lifecycle, Phase, Timetable};
 use crate::proxy;
@@ -241,22 +240,20 @@ async fn invite(
     mut listening: Listening,
     (gateway, ingress, admin): (u16, u16, u16),
 ) {
-    let all_tried = |tried: &Arc<BTreeMap<u16, _>>| {
-        [gateway, ingress].iter().all(|port| tried.contains_key(port))
-    };
+    let ports = [gateway, ingress].map(|port| (Transport::Tcp, port));
+    let all_tried = |tried: &Arc<Bound>| ports.iter().all(|port| tried.contains_key(port));
     let Ok(tried) = listening.wait_for(all_tried).await.map(|tried| Arc::clone(&tried)) else {
         return;
     };
-    for (port, _) in tried.iter().filter(|(_, bound)| bound.is_err()) {
+    for ((_, port), _) in tried.iter().filter(|(_, bound)| bound.is_err()) {
         eprintln!(
             "tidegate: port {port} is taken: free it (it is tried again every second), or start \
              with another --port-offset"
         );
     }
     lifecycle.reached(Phase::Ready).await;
-    let all_bound = |tried: &Arc<BTreeMap<u16, Result<_, _>>>| {
-        [gateway, ingress].iter().all(|port| matches!(tried.get(port), Some(Ok(()))))
-    };
+    let all_bound =
+        |tried: &Arc<Bound>| ports.iter().all(|port| matches!(tried.get(port), Some(Ok(()))));
     if listening.wait_for(all_bound).await.is_ok() && lifecycle.phase() == Phase::Ready {
         eprintln!("\n{}\n", demo::hints(gateway, ingress, admin));
     }

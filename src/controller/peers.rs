@@ -163,7 +163,7 @@ fn peer(member: Member, says: Option<PeerReport>) -> Peer {
         pod_name: member.pod_name,
         node_name: member.node_name,
         state,
-        ports: says.map(|report| report.ports).unwrap_or_default(),
+        ports: says.map(|report| report.bound()).unwrap_or_default(),
     }
 }
 

@@ -134,7 +134,7 @@ fn identity(server_name: &str, roots: &Roots, verify: bool) -> u64 {
     u64::from_le_bytes(start.expect("SHA-256 has more than 8 bytes"))
 }
 
-fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
+pub(super) fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
     let pem = match roots {
         Roots::System => return system_roots(),
         Roots::Pem(pem) => pem,

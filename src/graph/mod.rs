@@ -8,11 +8,14 @@
 pub mod attempt;
 pub mod backend;
 pub mod builder;
+pub mod client_auth;
 pub mod find;
 pub mod host;
 pub mod matcher;
 pub mod normal;
 pub mod path;
+pub mod port;
+pub mod session;
 pub mod shared;
 pub mod stats;
 pub mod stream;
@@ -24,14 +27,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attempt::{CookieLifetime, Retry, RetryBudget, Session, SessionKind};
+pub use attempt::{Retry, RetryBudget};
 pub use backend::{
     Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
 };
 pub use builder::{GraphBuilder, SectionId, StreamId};
+pub use client_auth::ClientAuth;
+pub use find::is_grpc;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
+pub use port::{Bound, Transport};
+pub use session::{Cookie, CookieLifetime, Session, SessionKind};
 pub use shared::Shared;
 pub use stats::RouteStats;
 pub use stream::{Datagrams, Stream, TlsEnd, TlsUse};
@@ -129,6 +136,9 @@ pub struct Section {
     pub filters: Vec<PolicyId>,
     /// Routes by the host names under which they are attached here.
     pub hosts: HostMap<PathTable>,
+    /// GRPCRoutes, for gRPC requests alone: what these find here goes before `hosts`. They stand
+    /// apart because rules of the two kinds must not be merged (GRPCRoute, `rules[].matches`).
+    pub grpc: HostMap<PathTable>,
 }
 
 /// Matches lead to a rule; a rule says what happens. Of a rule for streams and datagrams only

@@ -5,7 +5,6 @@
 //! connections over them. As that option also hides that another process of the same user has
 //! the port, a socket without it is bound first, to see.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -16,10 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::worker::{Command, Common};
+use crate::graph::{Bound, Transport};
 use crate::lifecycle::Phase;
 
-/// By port: bound, or why not, as a message for people.
-pub type Listening = Arc<BTreeMap<u16, Result<(), String>>>;
+/// The ports that are bound, and why others are not.
+pub type Listening = Arc<Bound>;
 
 /// How often binding a port that was not free is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -51,24 +51,25 @@ impl Supervisor {
                 () = sleep(RETRY), if has_failed => {}
             }
         }
-        let bound: Vec<u16> = self.listening.borrow().keys().copied().collect();
-        bound.into_iter().for_each(|port| self.close(port));
+        let bound: Vec<_> = self.listening.borrow().keys().copied().collect();
+        bound.into_iter().for_each(|(_, port)| self.close(port));
         self.listening.send_replace(Listening::default());
     }
 
     /// Makes the sockets what the live graph wants.
     fn settle(&self) {
-        let wanted: BTreeSet<u16> = self.common.shared.load().listeners.keys().copied().collect();
-        let mut now = BTreeMap::clone(&self.listening.borrow());
-        let gone: Vec<u16> = now.keys().filter(|port| !wanted.contains(port)).copied().collect();
+        let mut wanted = self.common.shared.load().ports();
+        wanted.retain(|(over, _)| *over == Transport::Tcp);
+        let mut now = Bound::clone(&self.listening.borrow());
+        let gone: Vec<_> = now.keys().filter(|port| !wanted.contains(port)).copied().collect();
         for port in gone {
             if let Some(Ok(())) = now.remove(&port) {
-                self.close(port);
+                self.close(port.1);
             }
         }
         for port in wanted {
             if !matches!(now.get(&port), Some(Ok(()))) {
-                now.insert(port, self.open(port));
+                now.insert(port, self.open(port.1));
             }
         }
         self.listening.send_if_modified(|before| {

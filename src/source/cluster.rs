@@ -108,7 +108,8 @@ async fn follow_publishes(shared: Arc<Shared>, world: Handle) {
 /// Every kind once; a kind that has namespaces once in each that is named, if any is.
 fn watches(settings: &Settings, world: &Handle) -> Vec<Watch> {
     let mut watches = Vec::new();
-    for &kind in ObjectKind::ALL {
+    // ConfigMaps only by name: see `named`.
+    for &kind in ObjectKind::ALL.iter().filter(|kind| **kind != ObjectKind::ConfigMap) {
         for namespace in scopes(kind, settings) {
             let id = world.new_watch();
             // All other Secrets only by name.
@@ -133,7 +134,13 @@ fn scopes(kind: ObjectKind, settings: &Settings) -> Vec<Option<String>> {
 }
 
 pub(super) fn is_namespaced(kind: ObjectKind) -> bool {
-    !matches!(kind, ObjectKind::GatewayClass | ObjectKind::IngressClass | ObjectKind::Namespace)
+    !matches!(
+        kind,
+        ObjectKind::GatewayClass
+            | ObjectKind::IngressClass
+            | ObjectKind::ClusterTrustBundle
+            | ObjectKind::Namespace
+    )
 }
 
 /// A client's error without the parts that are for programs.

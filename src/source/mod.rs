@@ -21,7 +21,6 @@ mod watch;
 mod world;
 mod yaml;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,6 +31,7 @@ pub use files::{Embedded, FileProblem, FileSource, Origin, line_of, read_once};
 pub use stats::{SourceCounts, SourceStats};
 pub use world::Handle;
 
+use crate::graph::Bound;
 use crate::translate::{Key, Peer, Snapshot};
 
 /// Under churn one pass follows the last after this long.
@@ -79,7 +79,7 @@ impl Source {
     }
 
     /// See [`Handle::set_listening`].
-    pub fn set_listening(&self, listening: BTreeMap<u16, Result<(), String>>) {
+    pub fn set_listening(&self, listening: Bound) {
         self.handle().set_listening(listening);
     }
 

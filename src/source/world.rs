@@ -3,7 +3,7 @@
 //! One mutex around maps of `Arc`s: what is done under it is short, and a snapshot is a few
 //! pointer copies. A map is copied on write only while a snapshot of it is held elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use super::files::{FileProblem, Origin};
 use super::state::{Arrival, Awaited, Change, State, WatchId};
 use super::stats::{SourceStats, count};
 use super::wants::Wants;
+use crate::graph::Bound;
 use crate::translate::{Key, ObjectKind, Peer, Settings, Snapshot};
 
 /// How long a pass waits for a Secret that an object newly refers to.
@@ -101,7 +102,7 @@ impl Handle {
     }
 
     /// What this pod's data plane listens on. A pass is due if that changed.
-    pub fn set_listening(&self, listening: BTreeMap<u16, Result<(), String>>) {
+    pub fn set_listening(&self, listening: Bound) {
         let mut state = self.lock();
         if *state.snapshot.listening != listening {
             state.snapshot.listening = Arc::new(listening);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use crate::graph::{GraphBuilder, HostMap, ListenerTls, Protocol};
+use crate::graph::{ClientAuth, GraphBuilder, HostMap, ListenerTls, Protocol};
 
 /// By the port that is bound.
 #[derive(Debug, Default)]
@@ -49,7 +49,11 @@ impl Binds {
         for (port, Bind { public, tls }) in self.ports {
             let protocol = match tls {
                 None => Protocol::Http,
-                Some(tls) => Protocol::Tls(Arc::new(ListenerTls::new(tls.certificates, tls.first))),
+                Some(tls) => Protocol::Tls(Arc::new(ListenerTls::new(
+                    tls.certificates,
+                    tls.first,
+                    &ClientAuth::None,
+                ))),
             };
             graph.listener(port, public, protocol);
         }

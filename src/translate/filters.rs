@@ -70,6 +70,9 @@ pub(super) fn read(filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
             let reference = filter.extension_ref.as_ref();
             return Ok(Filter::Extension(reference.ok_or(missing("extensionRef"))?));
         }
+        FilterType::ExternalAuth => {
+            return Err("filter type \"ExternalAuth\" is not supported; remove it".to_owned());
+        }
         FilterType::Other(other) => {
             return Err(format!("filter type {other:?} is not supported; remove it"));
         }

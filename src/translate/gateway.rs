@@ -13,6 +13,7 @@ use super::ports::Container;
 use super::status::{Problem, Said, conditions};
 use super::{Key, ObjectKind, Ports, Snapshot};
 use crate::api::gateway::{AddressType, Gateway, GatewayAddress, GatewayStatus, ListenerStatus};
+use crate::graph::Transport;
 
 /// A Gateway of ours, and what became of it.
 #[derive(Debug)]
@@ -130,6 +131,7 @@ impl<'s> Pass<'s> {
                 addresses: addresses(self.snapshot, gateway),
                 conditions: conditions(before, &owned, &said, meta.generation, &self.now),
                 listeners,
+                attached_listener_sets: old.and_then(|status| status.attached_listener_sets),
                 other: old.map(|status| status.other.clone()).unwrap_or_default(),
             };
             let mut problems: Vec<Problem> = gateway.problem.iter().cloned().collect();
@@ -196,7 +198,7 @@ impl<'s> Pass<'s> {
         let Some(port) = listener.bound else {
             return pending("no container port is recorded on the Gateway's Service yet".into());
         };
-        match self.snapshot.listening.get(&port) {
+        match self.snapshot.listening.get(&(Transport::Tcp, port)) {
             Some(Ok(())) => None,
             Some(Err(cause)) => pending(format!("port {port} cannot be bound: {cause}")),
             None => pending(format!("port {port} is not bound yet")),
@@ -300,8 +302,11 @@ fn accepted(gateway: &GatewayState<'_>) -> Said {
 fn addresses(snapshot: &Snapshot, gateway: &GatewayState<'_>) -> Vec<GatewayAddress> {
     /// `GatewayStatus.addresses`
     const MAX: usize = 16;
-    let address =
-        |r#type, value: &str| GatewayAddress { r#type: Some(r#type), value: value.into() };
+    let address = |r#type, value: &str| GatewayAddress {
+        r#type: Some(r#type),
+        value: value.into(),
+        routability: None,
+    };
     if gateway.problem.is_some() {
         return Vec::new();
     }

@@ -10,7 +10,7 @@ use super::listeners::ListenerState;
 use super::pass::{Pass, created};
 use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind};
-use crate::api::gateway::{GROUP, HttpRoute, HttpRouteStatus, ParentReference, RouteParentStatus};
+use crate::api::gateway::{GROUP, HttpRoute, ParentReference, RouteParentStatus, RouteStatus};
 use crate::graph::{Entry, RuleId};
 
 /// The conditions that are ours in a route's status.
@@ -87,7 +87,7 @@ impl<'s> Pass<'s> {
         };
         let parents = in_place(parents, before, same);
         let other = old.map(|status| status.other.clone()).unwrap_or_default();
-        let new = HttpRouteStatus { parents, other };
+        let new = RouteStatus { parents, other };
         self.status(ObjectKind::HttpRoute, key, &object.metadata, old, new);
     }
 

@@ -18,6 +18,7 @@ use super::gateway_class::Classes;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
 use super::{InfrastructureWrite, Key, ObjectKind, Peer, PeerState, Ports};
+use crate::graph::Transport;
 
 /// The label of everything that Tidegate makes, with [`TIDEGATE`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -134,7 +135,9 @@ impl<'s> Pass<'s> {
             let mut ready = 0;
             for v6 in [false, true] {
                 let listens = |p: &&Peer| {
-                    p.state != PeerState::Away && p.ports.contains(&number) && p.ip.is_ipv6() == v6
+                    p.state != PeerState::Away
+                        && p.ports.contains(&(Transport::Tcp, number))
+                        && p.ip.is_ipv6() == v6
                 };
                 let mut peers: Vec<&Peer> = snapshot.peers.iter().filter(listens).collect();
                 peers.sort_by_key(|peer| peer.ip);

@@ -212,7 +212,7 @@ impl<'s> ListenerState<'s> {
             return Err(unsupported("tls.mode", message));
         }
         // What would be left out here is protection that the owner asked for.
-        if self.tls && gateway.spec.tls.as_ref().is_some_and(|tls| tls.get("frontend").is_some()) {
+        if self.tls && gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
             let message = "client certificates (spec.tls.frontend) are not supported; remove it";
             return Err(unsupported("tls", message.to_owned()));
         }

@@ -62,12 +62,23 @@ pub enum ObjectKind {
     GatewayClass,
     Gateway,
     HttpRoute,
+    GrpcRoute,
+    TlsRoute,
+    TcpRoute,
+    UdpRoute,
+    ListenerSet,
+    BackendTlsPolicy,
+    XBackend,
+    XBackendTrafficPolicy,
     ReferenceGrant,
     IngressClass,
     Ingress,
     Service,
     EndpointSlice,
     Secret,
+    /// Only those that objects name.
+    ConfigMap,
+    ClusterTrustBundle,
     Namespace,
     Middleware,
     RateLimit,
@@ -78,12 +89,22 @@ impl ObjectKind {
         ObjectKind::GatewayClass,
         ObjectKind::Gateway,
         ObjectKind::HttpRoute,
+        ObjectKind::GrpcRoute,
+        ObjectKind::TlsRoute,
+        ObjectKind::TcpRoute,
+        ObjectKind::UdpRoute,
+        ObjectKind::ListenerSet,
+        ObjectKind::BackendTlsPolicy,
+        ObjectKind::XBackend,
+        ObjectKind::XBackendTrafficPolicy,
         ObjectKind::ReferenceGrant,
         ObjectKind::IngressClass,
         ObjectKind::Ingress,
         ObjectKind::Service,
         ObjectKind::EndpointSlice,
         ObjectKind::Secret,
+        ObjectKind::ConfigMap,
+        ObjectKind::ClusterTrustBundle,
         ObjectKind::Namespace,
         ObjectKind::Middleware,
         ObjectKind::RateLimit,
@@ -97,6 +118,24 @@ impl ObjectKind {
             }
             ObjectKind::Gateway => ("gateway.networking.k8s.io/v1", "Gateway", "gateways"),
             ObjectKind::HttpRoute => ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
+            ObjectKind::GrpcRoute => ("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes"),
+            ObjectKind::TlsRoute => ("gateway.networking.k8s.io/v1", "TLSRoute", "tlsroutes"),
+            ObjectKind::TcpRoute => ("gateway.networking.k8s.io/v1", "TCPRoute", "tcproutes"),
+            ObjectKind::UdpRoute => ("gateway.networking.k8s.io/v1", "UDPRoute", "udproutes"),
+            ObjectKind::ListenerSet => {
+                ("gateway.networking.k8s.io/v1", "ListenerSet", "listenersets")
+            }
+            ObjectKind::BackendTlsPolicy => {
+                ("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "backendtlspolicies")
+            }
+            ObjectKind::XBackend => {
+                ("gateway.networking.x-k8s.io/v1alpha1", "XBackend", "xbackends")
+            }
+            ObjectKind::XBackendTrafficPolicy => (
+                "gateway.networking.x-k8s.io/v1alpha1",
+                "XBackendTrafficPolicy",
+                "xbackendtrafficpolicies",
+            ),
             ObjectKind::ReferenceGrant => {
                 ("gateway.networking.k8s.io/v1", "ReferenceGrant", "referencegrants")
             }
@@ -105,6 +144,10 @@ impl ObjectKind {
             ObjectKind::Service => ("v1", "Service", "services"),
             ObjectKind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
             ObjectKind::Secret => ("v1", "Secret", "secrets"),
+            ObjectKind::ConfigMap => ("v1", "ConfigMap", "configmaps"),
+            ObjectKind::ClusterTrustBundle => {
+                ("certificates.k8s.io/v1", "ClusterTrustBundle", "clustertrustbundles")
+            }
             ObjectKind::Namespace => ("v1", "Namespace", "namespaces"),
             ObjectKind::Middleware => ("tidegate.dev/v1alpha1", "Middleware", "middlewares"),
             ObjectKind::RateLimit => ("tidegate.dev/v1alpha1", "RateLimit", "ratelimits"),
@@ -113,6 +156,26 @@ impl ObjectKind {
 
     pub const fn kind(self) -> &'static str {
         self.names().1
+    }
+
+    /// The versions in which the kind may be served, with the same fields as far as they are
+    /// read here: that of [`ObjectKind::names`] first, then older ones.
+    pub const fn versions(self) -> &'static [&'static str] {
+        match self {
+            ObjectKind::GatewayClass | ObjectKind::Gateway | ObjectKind::HttpRoute => {
+                &["v1", "v1beta1"]
+            }
+            ObjectKind::ReferenceGrant => &["v1", "v1beta1"],
+            ObjectKind::BackendTlsPolicy => &["v1", "v1alpha3"],
+            ObjectKind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            ObjectKind::TcpRoute | ObjectKind::UdpRoute => &["v1", "v1alpha2"],
+            ObjectKind::ClusterTrustBundle => &["v1", "v1beta1", "v1alpha1"],
+            ObjectKind::XBackend
+            | ObjectKind::XBackendTrafficPolicy
+            | ObjectKind::Middleware
+            | ObjectKind::RateLimit => &["v1alpha1"],
+            _ => &["v1"],
+        }
     }
 }
 

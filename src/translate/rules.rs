@@ -323,8 +323,11 @@ impl<'s> Pass<'s> {
 
 /// Only told, because without these requests are served all the same.
 fn ignored(at: &str, rule: &HttpRouteRule) -> Vec<Problem> {
-    let fields = [("retry", &rule.retry), ("sessionPersistence", &rule.session_persistence)];
-    let set = fields.into_iter().filter(|(_, value)| value.is_some());
+    let fields = [
+        ("retry", rule.retry.is_some()),
+        ("sessionPersistence", rule.session_persistence.is_some()),
+    ];
+    let set = fields.into_iter().filter(|(_, is_set)| *is_set);
     set.map(|(field, _)| {
         let message = "experimental, and not supported; the rule is served without it";
         Problem::new("UnsupportedValue", format!("{at}.{field}"), message)

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::graph::{
-    Action, Backend, BackendId, BackendKey, BackendProtocol, Entry, GraphBuilder, HostMap,
-    ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split, Target,
-    certified_key,
+    Action, Backend, BackendId, BackendKey, BackendProtocol, ClientAuth, Entry, GraphBuilder,
+    HostMap, ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split,
+    Target, Transport, certified_key,
 };
 use tidegate::lifecycle::{Lifecycle, Phase};
 use tidegate::proxy::{self, Config, ProxyHandle};
@@ -138,7 +138,7 @@ impl Proxy {
         let proxy = Proxy { shared, lifecycle, telemetry, handle: Some(handle), port };
         proxy.wait("the port is bound", |proxy| {
             let listening = proxy.handle.as_ref().unwrap().listening();
-            let bound = listening.borrow().get(&port).cloned();
+            let bound = listening.borrow().get(&(Transport::Tcp, port)).cloned();
             bound == Some(Ok(()))
         });
         proxy
@@ -367,7 +367,7 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Tls(Arc::new(ListenerTls::new(map, None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(map, None, &ClientAuth::None)))
 }
 
 impl Raw {

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::admin::Admin;
+use crate::graph::Bound;
 use crate::lifecycle::Phase;
 use crate::translate::Settings;
 
@@ -57,7 +58,13 @@ fn members_are_the_pods_of_our_own_service() {
 }
 
 fn report(ready: bool) -> PeerReport {
-    PeerReport { identity: "p".into(), ready, leaving: false, ports: [20000].into() }
+    PeerReport {
+        identity: "p".into(),
+        ready,
+        leaving: false,
+        ports: [20000].into(),
+        udp_ports: [53].into(),
+    }
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn a_pod_on_its_way_out_is_leaving_as_long_as_it_serves() {
 
 struct Pod {
     lifecycle: Lifecycle,
-    _bound: watch::Sender<Arc<BTreeMap<u16, Result<(), String>>>>,
+    _bound: watch::Sender<Arc<Bound>>,
     server: tokio::task::JoinHandle<()>,
     addr: std::net::SocketAddr,
 }

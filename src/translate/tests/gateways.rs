@@ -35,7 +35,7 @@ fn a_gateway_is_programmed_once_its_ports_are_bound() {
     snapshot.listening = Arc::default();
     let translation = translate(&snapshot);
     assert_eq!(of_gateway(&translation, "gw", "Programmed"), "False/Pending");
-    snapshot.listening = Arc::new(BTreeMap::from([(80, Err("in use".to_owned()))]));
+    snapshot.listening = Arc::new([((Transport::Tcp, 80), Err("in use".to_owned()))].into());
     let translation = translate(&snapshot);
     let status = written(&translation, ObjectKind::Gateway, "gw").unwrap();
     assert!(status.to_string().contains("port 80 cannot be bound: in use"));

@@ -20,7 +20,7 @@ use super::{
     InfrastructureWrite, Key, Note, ObjectKind, Objects, Peer, PeerState, Ports, Settings,
     Snapshot, Translation, translate,
 };
-use crate::graph::{Action, RouteGraph, Rule};
+use crate::graph::{Action, RouteGraph, Rule, Transport};
 use crate::policy::{RequestHead, Scheme};
 use crate::reason::Reason;
 
@@ -59,7 +59,7 @@ endpoints: [{addresses: [10.0.0.1]}]
 fn world(parts: &[&str]) -> Snapshot {
     let mut snapshot = Snapshot {
         taken: "2026-11-21T12:00:00Z".parse().unwrap(),
-        listening: Arc::new(BTreeMap::from([(80, Ok(())), (443, Ok(()))])),
+        listening: Arc::new([80, 443].map(|port| ((Transport::Tcp, port), Ok(()))).into()),
         ..Snapshot::default()
     };
     parts.iter().for_each(|part| add(&mut snapshot, part));
@@ -69,7 +69,7 @@ fn world(parts: &[&str]) -> Snapshot {
 /// The same in a cluster, where this pod listens on all container ports.
 fn cluster(parts: &[&str]) -> Snapshot {
     let mut snapshot = world(parts);
-    let ports: BTreeSet<u16> = (20000..=20010).collect();
+    let ports: BTreeSet<_> = (20000..=20010).map(|port| (Transport::Tcp, port)).collect();
     snapshot.listening = Arc::new(ports.iter().map(|port| (*port, Ok(()))).collect());
     snapshot.settings = Arc::new(Settings {
         cluster: true,
