@@ -10,6 +10,7 @@ mod binds;
 mod certificates;
 mod draft;
 mod endpoints;
+mod external_auth;
 mod filters;
 mod gateway;
 mod gateway_class;
