@@ -38,6 +38,7 @@ mod response_body;
 mod server;
 mod tls;
 mod upgrade;
+mod wire;
 mod worker;
 
 use std::io;

@@ -28,6 +28,7 @@ mod policy_status;
 mod ports;
 mod references;
 mod rules;
+mod service_backends;
 pub mod snapshot;
 mod status;
 
@@ -36,10 +37,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
-pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::{SERVICE_NAME, endpoints_of};
 pub use infrastructure::{MANAGED_BY, TIDEGATE};
 pub use memo::Memo;
+pub use service_backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::backends::Unresolved;
+use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Draft, mirror, split};
 use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
@@ -173,7 +173,7 @@ impl<'s> Pass<'s> {
                         }
                     };
                     let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
-                    match self.backend_of(from, &mirror.backend_ref) {
+                    match self.backend_of(from, None, &mirror.backend_ref, Traffic::Http) {
                         Ok(backend) => draft.mirrors.push((share, backend)),
                         // Not mirrored; the request itself is not concerned.
                         Err(error) => {
@@ -236,7 +236,7 @@ impl<'s> Pass<'s> {
 
     fn target(&mut self, key: &Key, at: &str, backend: &'s HttpBackendRef, draft: &mut Draft<'s>) {
         let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
-        let to = self.backend_of(from, &backend.target);
+        let to = self.backend_of(from, None, &backend.target, Traffic::Http);
         if let Err(error) = &to {
             draft.unresolved.push(problem(at.to_owned(), error));
         }

@@ -384,7 +384,7 @@ endpoints: [{{addresses: ['fd00::1'], conditions: {first}}}, {{addresses: ['fd00
             expected.iter().map(|a| a.parse().unwrap()).collect();
         assert_eq!(addresses, expected, "{first} {second}");
         let again = crate::translate::endpoints_of(
-            &graph.backends[0].key,
+            &graph.backends[0],
             &snapshot.services,
             &snapshot.endpoint_slices,
             &snapshot.resolved,
