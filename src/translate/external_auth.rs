@@ -2,7 +2,8 @@
 //! that policies refer to, wherever they stand.
 
 use super::Key;
-use super::backends::Unresolved;
+use super::backends::{Traffic, Unresolved};
+use super::gateway::GatewayState;
 use super::middleware::Use;
 use super::pass::Pass;
 use super::references::From;
@@ -22,29 +23,43 @@ pub(super) enum NoPolicy {
     Unresolved(Unresolved),
 }
 
-impl Pass<'_> {
-    /// The policy of a filter that stands at `field` of the object that `from` and `key` name.
+impl<'s> Pass<'s> {
+    /// The policy of a filter that stands at `field` of the object that `from` and `key` name,
+    /// for requests that come through `gateway`.
     pub fn external_auth(
         &mut self,
         from: From<'_>,
+        gateway: Option<&GatewayState<'s>>,
         key: &Key,
         field: &str,
         filter: &ExternalAuthFilter,
     ) -> Result<Use, NoPolicy> {
         let spec = spec_of(filter).map_err(NoPolicy::Invalid)?;
-        let service = self.service_of(from, &spec).map_err(NoPolicy::Unresolved)?;
+        let service = self.service_of(from, gateway, &spec).map_err(NoPolicy::Unresolved)?;
         let refs = Refs { services: [(BACKEND_REF, service)].into(), ..Refs::default() };
-        let (name, spec) = (format!("{}/{key}/{field}", from.kind), AnySpec::ExternalAuth(spec));
+        // Each Gateway may show the service a certificate of its own.
+        let through = gateway.map(|gateway| format!("@{}", gateway.key)).unwrap_or_default();
+        let name = format!("{}/{key}/{field}{through}", from.kind);
+        let spec = AnySpec::ExternalAuth(spec);
         let made = self.graph.policy(&name, &spec, &refs);
         let id = made.map_err(|error| NoPolicy::Invalid(error.to_string()))?;
         Ok(Use { id, kind: spec.kind(), object: None })
     }
 
     /// The service that a Spec names, of an object that `from` describes.
-    pub fn service_of(&mut self, from: From<'_>, spec: &Spec) -> Result<ServiceId, Unresolved> {
+    pub fn service_of(
+        &mut self,
+        from: From<'_>,
+        gateway: Option<&GatewayState<'s>>,
+        spec: &Spec,
+    ) -> Result<ServiceId, Unresolved> {
         let BackendRef { group, kind, name, namespace, port } = spec.backend_ref.clone();
         let reference = BackendObjectReference { group, kind, name, namespace, port };
-        Ok(ServiceId(self.backend_of(from, &reference)?.0))
+        let traffic = match spec.protocol {
+            Protocol::Http => Traffic::Http,
+            Protocol::Grpc => Traffic::Grpc,
+        };
+        Ok(ServiceId(self.backend_of(from, gateway, &reference, traffic)?.0))
     }
 }
 

@@ -162,7 +162,7 @@ impl<'s> Pass<'s> {
         let mut refs = Refs::default();
         if let AnySpec::ExternalAuth(spec) = spec {
             let from = From { group: OURS, kind: kind.kind(), namespace };
-            let service = self.service_of(from, spec);
+            let service = self.service_of(from, None, spec);
             let service = service.map_err(|error| Invalid::new(BACKEND_REF, error.message))?;
             refs.services.insert(BACKEND_REF, service);
         }

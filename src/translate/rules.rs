@@ -184,7 +184,7 @@ impl<'s> Pass<'s> {
                 }
                 Ok(Filter::ExternalAuth(auth)) => {
                     let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
-                    match self.external_auth(from, key, &field, auth) {
+                    match self.external_auth(from, None, key, &field, auth) {
                         Ok(policy) => uses.push(policy),
                         Err(NoPolicy::Invalid(message)) => draft.refuse(unsupported(message)),
                         Err(NoPolicy::Unresolved(error)) => {
