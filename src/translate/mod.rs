@@ -13,6 +13,7 @@ mod certificates;
 mod conflicts;
 mod draft;
 mod endpoints;
+mod external_auth;
 mod filters;
 mod frontend;
 mod gateway;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Draft, mirror, split};
+use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
 use super::gateway::GatewayState;
 use super::listeners::ListenerState;
@@ -178,6 +179,18 @@ impl<'s> Pass<'s> {
                         Err(error) => {
                             let field = format!("{field}.requestMirror.backendRef");
                             draft.unresolved.push(problem(field, &error));
+                        }
+                    }
+                }
+                Ok(Filter::ExternalAuth(auth)) => {
+                    let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
+                    match self.external_auth(from, None, key, &field, auth) {
+                        Ok(policy) => uses.push(policy),
+                        Err(NoPolicy::Invalid(message)) => draft.refuse(unsupported(message)),
+                        Err(NoPolicy::Unresolved(error)) => {
+                            let field = format!("{field}.externalAuth.backendRef");
+                            draft.unresolved.push(problem(field, &error));
+                            draft.closed = Some(error.reason);
                         }
                     }
                 }
