@@ -46,7 +46,7 @@ fn datagrams(datagrams: &Datagrams) -> Value {
 fn sections(listener: &Listener) -> BTreeMap<&str, BTreeSet<String>> {
     let mut sections = BTreeMap::new();
     for section in listener.sections.values().flatten() {
-        let hosts = section.hosts.iter().map(|(host, _)| host);
+        let hosts = section.hosts.iter().chain(section.grpc.iter()).map(|(host, _)| host);
         sections.entry(&*section.name).or_insert_with(BTreeSet::new).extend(hosts);
     }
     let tls = listener.streams.values().filter_map(|to| match to {
@@ -116,8 +116,12 @@ mod tests {
     fn the_summary_leads_from_the_port_to_the_endpoints() {
         let mut hosts = HostMap::default();
         hosts.insert("*.example.com", PathTable::default());
-        let section =
-            Arc::new(Section { name: "gateway/ns/gw/http".into(), filters: Vec::new(), hosts });
+        let section = Arc::new(Section {
+            name: "gateway/ns/gw/http".into(),
+            filters: Vec::new(),
+            hosts,
+            grpc: HostMap::default(),
+        });
         let mut sections = HostMap::default();
         sections.insert("", vec![section]);
         let listener = Listener {

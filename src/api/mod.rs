@@ -1,5 +1,6 @@
-//! The kinds that users write: Gateway API's and our own; core kinds come from `k8s-openapi`.
+//! The kinds that users write: Gateway API's and our own; most core kinds come from `k8s-openapi`.
 
+pub mod cluster_trust_bundle;
 pub mod crd;
 pub mod gateway;
 pub mod middleware;

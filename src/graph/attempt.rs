@@ -1,7 +1,6 @@
-//! How often a request is tried, and which endpoint a client stays with.
+//! How often a request is tried.
 //!
-//! Only what users say about it; choosing endpoints, counting tries and reading cookies is the
-//! proxy's work.
+//! Only what users say about it; choosing endpoints and counting tries is the proxy's work.
 
 use std::time::Duration;
 
@@ -25,31 +24,4 @@ pub struct RetryBudget {
     pub interval: Duration,
     /// So many retries in this time are always allowed.
     pub min_rate: (u32, Duration),
-}
-
-/// A client stays with the endpoint that it was given first (GEP-1619).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    pub kind: SessionKind,
-    /// The name of the cookie or of the header field.
-    pub name: Box<str>,
-    /// The session ends so long after it began.
-    pub absolute: Option<Duration>,
-    /// The session ends after so long without a request.
-    pub idle: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionKind {
-    Cookie(CookieLifetime),
-    Header,
-}
-
-/// How long a browser keeps the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieLifetime {
-    /// Until it is closed.
-    Session,
-    /// As long as the session may last: `absolute` is set.
-    Permanent,
 }

@@ -34,6 +34,7 @@ struct Draft {
     name: Arc<str>,
     filters: Vec<PolicyId>,
     hosts: HostMap<Vec<Entry>>,
+    grpc: HostMap<Vec<Entry>>,
 }
 
 /// A stream that is still being filled.
@@ -118,6 +119,7 @@ impl GraphBuilder {
             name,
             filters: Vec::new(),
             hosts: HostMap::default(),
+            grpc: HostMap::default(),
         });
         SectionId(self.sections.len() - 1)
     }
@@ -175,6 +177,11 @@ impl GraphBuilder {
         self.sections[section.0].hosts.entry(hostname).push(entry);
     }
 
+    /// The same for a GRPCRoute.
+    pub fn grpc_route(&mut self, section: SectionId, hostname: &str, entry: Entry) {
+        self.sections[section.0].grpc.entry(hostname).push(entry);
+    }
+
     pub fn build(self) -> RouteGraph {
         let GraphBuilder { listeners, mut sections, streams, rules, backends, policies, .. } = self;
         let mut listeners: BTreeMap<u16, Listener> = listeners
@@ -185,12 +192,12 @@ impl GraphBuilder {
         sections.sort_by_key(|draft| *draft.name == *INGRESS);
         for draft in sections {
             let Some(listener) = listeners.get_mut(&draft.port) else { continue };
-            let hosts = draft.hosts.map(PathTable::new);
+            let [hosts, grpc] = [draft.hosts, draft.grpc].map(|hosts| hosts.map(PathTable::new));
             if !listener.streams.is_empty() && listener.streams.get_exact(&draft.hostname).is_none()
             {
                 listener.streams.insert(&draft.hostname, TlsUse::Http);
             }
-            let section = Section { name: draft.name, filters: draft.filters, hosts };
+            let section = Section { name: draft.name, filters: draft.filters, hosts, grpc };
             listener.sections.entry(&draft.hostname).push(Arc::new(section));
         }
         let listeners = listeners.into_iter().map(|(port, l)| (port, Arc::new(l))).collect();
@@ -247,8 +254,8 @@ fn index(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::ListenerTls;
     use crate::graph::testing::{backend, key, rule};
+    use crate::graph::{ClientAuth, ListenerTls};
     use crate::policy::{Kind, direct_response, ip_access};
 
     fn answer(status_code: i32) -> AnySpec {
@@ -305,7 +312,7 @@ mod tests {
     }
 
     fn tls() -> Protocol {
-        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None)))
+        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None, &ClientAuth::None)))
     }
 
     #[test]

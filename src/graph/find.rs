@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use super::{Found, INGRESS, Listener, RouteGraph, RuleId, Section};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::{Found, HostMap, INGRESS, Listener, PathTable, RouteGraph, RuleId, Section};
 use crate::policy::RequestHead;
 use crate::reason::Reason;
 
@@ -25,20 +28,41 @@ impl RouteGraph {
         sni: Option<&str>,
         head: &RequestHead,
     ) -> Result<Found<'g>, Reason> {
-        let mut claims = listener.sections.matching(&head.host);
-        let own = claims.next().ok_or(Reason::NoRoute)?;
-        if sni.is_some_and(|sni| sni != &*head.host && !same(listener, sni, own)) {
-            return Err(Reason::Misdirected);
-        }
-        let ingress = claims.flatten().filter(|section| *section.name == *INGRESS);
-        own.iter()
-            .chain(ingress)
-            .find_map(|section| section.find(head).map(|found| self.found(section, found)))
-            .ok_or(Reason::NoRoute)
+        let own = listener.claimed(sni, &head.host)?;
+        let in_own = own.iter().find_map(|section| self.find_in(section, head));
+        in_own.or_else(|| self.find_ingress(listener, head)).ok_or(Reason::NoRoute)
     }
 
-    fn found<'g>(&'g self, section: &'g Section, (id, prefix): (RuleId, &'g str)) -> Found<'g> {
-        Found { id, rule: &self[id], section, prefix }
+    /// The rule of this section alone.
+    pub fn find_in<'g>(&'g self, section: &'g Section, head: &RequestHead) -> Option<Found<'g>> {
+        let (id, prefix) = section.find(head)?;
+        Some(Found { id, rule: &self[id], section, prefix })
+    }
+
+    /// The rule of Ingress, which stands behind the sections that claim the host.
+    pub fn find_ingress<'g>(
+        &'g self,
+        listener: &'g Listener,
+        head: &RequestHead,
+    ) -> Option<Found<'g>> {
+        let others = listener.sections.matching(&head.host).skip(1).flatten();
+        others
+            .filter(|section| *section.name == *INGRESS)
+            .find_map(|section| self.find_in(section, head))
+    }
+}
+
+impl Listener {
+    /// The sections that claim `host`, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// See [`RouteGraph::find`].
+    pub fn claimed(&self, sni: Option<&str>, host: &str) -> Result<&[Arc<Section>], Reason> {
+        let own = self.sections.matching(host).next().ok_or(Reason::NoRoute)?;
+        if sni.is_some_and(|sni| sni != host && !same(self, sni, own)) {
+            return Err(Reason::Misdirected);
+        }
+        Ok(own)
     }
 }
 
@@ -49,8 +73,20 @@ fn same(listener: &Listener, host: &str, sections: &Vec<Arc<Section>>) -> bool {
 
 impl Section {
     fn find(&self, head: &RequestHead) -> Option<(RuleId, &str)> {
-        self.hosts.matching(&head.host).find_map(|table| table.find(head))
+        let grpc = !self.grpc.is_empty() && is_grpc(&head.headers);
+        let first = if grpc { under(&self.grpc, head) } else { None };
+        first.or_else(|| under(&self.hosts, head))
     }
+}
+
+fn under<'h>(hosts: &'h HostMap<PathTable>, head: &RequestHead) -> Option<(RuleId, &'h str)> {
+    hosts.matching(&head.host).find_map(|table| table.find(head))
+}
+
+/// Whether a request with these fields is one of gRPC, or of gRPC-Web.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let r#type = headers.get(CONTENT_TYPE);
+    r#type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]
@@ -169,6 +205,33 @@ mod tests {
             assert_eq!(status, code, "{sni} {host}");
         }
         assert!(find(&graph, None, "https://second-example.org/x").is_ok());
+    }
+
+    #[test]
+    fn grpc_routes_stand_before_the_others_and_only_for_grpc() {
+        let mut builder = GraphBuilder::new();
+        builder.listener(80, 80, Protocol::Http);
+        let section = builder.section(80, "", "s".into());
+        let mut add = |name: &str, grpc: bool, host: &str, path: PathMatch| {
+            let id = builder.rule(rule(name));
+            let add = if grpc { GraphBuilder::grpc_route } else { GraphBuilder::route };
+            add(&mut builder, section, host, entry(path, id.0));
+        };
+        add("grpc", true, "", PathMatch::Prefix("/a.Svc".into()));
+        add("http", false, "a.example", PathMatch::Exact("/a.Svc/Get".into()));
+        let graph = builder.build();
+        let of = |kind: &str, path: &str| {
+            let url = format!("http://a.example{path}");
+            let head = head("POST", &url, &[("content-type", kind)]);
+            let found = graph.find(&graph.listeners[&80], None, &head);
+            found.map(|found| found.rule.name.name.to_string())
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web"] {
+            assert_eq!(of(kind, "/a.Svc/Get").as_deref(), Ok("grpc"), "{kind}");
+        }
+        assert_eq!(of("application/json", "/a.Svc/Get").as_deref(), Ok("http"));
+        assert_eq!(of("application/json", "/a.Svc/Put"), Err(Reason::NoRoute));
+        assert_eq!(of("application/grpc", "/b.Svc/Get"), Err(Reason::NoRoute));
     }
 
     #[test]

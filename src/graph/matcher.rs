@@ -82,6 +82,9 @@ pub struct QueryMatch {
 pub struct Matcher {
     /// The host has so many labels: a wildcard of an Ingress stands for exactly one.
     pub host_labels: Option<u8>,
+    /// Over the whole path, beside what the path's own match says: of GRPCRoutes. Anchored by
+    /// whoever builds it.
+    pub path: Option<Regex>,
     pub method: Option<Method>,
     pub headers: Vec<HeaderMatch>,
     pub query: Vec<QueryMatch>,
@@ -94,6 +97,12 @@ impl Matcher {
             && self.method.as_ref().is_none_or(|method| *method == head.method)
             && self.headers.iter().all(|header| header.holds(head))
             && self.query.iter().all(|query| query.holds(head.query.as_deref()))
+            && self.path.as_ref().is_none_or(|regex| regex.is_match(&head.path))
+    }
+
+    /// How much the expression over the path says: nothing without one.
+    fn path_rank(&self) -> Reverse<usize> {
+        Reverse(self.path.as_ref().map_or(0, |regex| regex.as_str().len()))
     }
 }
 
@@ -165,6 +174,7 @@ impl Entry {
         let key = |entry: &Self| {
             (
                 entry.path.rank(),
+                entry.matcher.path_rank(),
                 entry.matcher.method.is_none(),
                 Reverse(entry.matcher.headers.len()),
                 Reverse(entry.matcher.query.len()),
@@ -199,6 +209,23 @@ mod tests {
 
     fn with_query(name: &str, value: ValueMatch) -> Matcher {
         Matcher { query: vec![QueryMatch { name: name.into(), value }], ..Matcher::default() }
+    }
+
+    #[test]
+    fn an_expression_over_the_path_is_a_condition_and_wins_over_none() {
+        let with = |path: Option<&str>| {
+            let mut entry = entry(PathMatch::Prefix("/a.Svc".into()), 0);
+            entry.matcher.path = path.map(|pattern| Regex::new(pattern).unwrap());
+            entry
+        };
+        let (long, short, none) = (with(Some("^/a.Svc/Get$")), with(Some("/G")), with(None));
+        assert_eq!(long.precedence(&short), Ordering::Less);
+        assert_eq!(short.precedence(&none), Ordering::Less);
+        let holds = |entry: &Entry, path: &str| {
+            entry.matcher.holds(&head("POST", &format!("http://a.example{path}"), &[]))
+        };
+        assert!(holds(&long, "/a.Svc/Get"));
+        assert!(!holds(&long, "/a.Svc/Got"));
     }
 
     #[test]

@@ -7,33 +7,39 @@
 
 pub mod attempt;
 pub mod backend;
+pub mod backend_tls;
 pub mod builder;
+pub mod client_auth;
 pub mod find;
 pub mod host;
 pub mod matcher;
 pub mod normal;
 pub mod path;
 pub mod port;
+pub mod session;
 pub mod shared;
 pub mod stats;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attempt::{CookieLifetime, Retry, RetryBudget, Session, SessionKind};
-pub use backend::{
-    Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
-};
+pub use attempt::{Retry, RetryBudget};
+pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
+pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
 pub use builder::{GraphBuilder, SectionId, StreamId};
+pub use client_auth::ClientAuth;
+pub use find::is_grpc;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
 pub use port::{Bound, Transport};
+pub use session::{Cookie, CookieLifetime, Session, SessionKind};
 pub use shared::Shared;
 pub use stats::RouteStats;
 pub use stream::{Datagrams, Stream, TlsEnd, TlsUse};
@@ -57,16 +63,15 @@ pub struct RouteGraph {
 }
 
 impl RouteGraph {
-    /// The backends of a Service, over all ports and protocols: where its endpoints go.
+    /// The backends that the EndpointSlices of a Service feed, over all ports and protocols.
     pub fn backends_of<'g>(
         &'g self,
         namespace: &'g str,
         service: &'g str,
     ) -> impl Iterator<Item = &'g Backend> {
-        let of = move |key: &BackendKey| {
-            key.kind == "Service" && *key.namespace == *namespace && *key.service == *service
-        };
-        self.backends.iter().filter(move |backend| of(&backend.key))
+        self.backends.iter().filter(move |backend| {
+            *backend.key.namespace == *namespace && backend.slices.as_deref() == Some(service)
+        })
     }
 }
 
@@ -131,6 +136,9 @@ pub struct Section {
     pub filters: Vec<PolicyId>,
     /// Routes by the host names under which they are attached here.
     pub hosts: HostMap<PathTable>,
+    /// GRPCRoutes, for gRPC requests alone: what these find here goes before `hosts`. They stand
+    /// apart because rules of the two kinds must not be merged (GRPCRoute, `rules[].matches`).
+    pub grpc: HostMap<PathTable>,
 }
 
 /// Matches lead to a rule; a rule says what happens. Of a rule for streams and datagrams only

@@ -3,12 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::HostMap;
+use super::{ClientAuth, HostMap};
 
 /// A listener's side of TLS, prebuilt: exact server names first, then wildcards.
 #[derive(Debug)]
@@ -24,24 +24,40 @@ impl ListenerTls {
     /// TLS 1.2 and 1.3, HTTP/2 or HTTP/1.1 by ALPN. `certificates` by server name; the one for
     /// every name (the empty pattern) is shown for names that have none of their own, and where
     /// there is no such, their handshakes fail. A client that sends no server name gets that
-    /// one too, or else `first`.
-    pub fn new(certificates: HostMap<Arc<CertifiedKey>>, first: Option<Arc<CertifiedKey>>) -> Self {
+    /// one too, or else `first`. `clients` says which certificates the clients must have.
+    pub fn new(
+        certificates: HostMap<Arc<CertifiedKey>>,
+        first: Option<Arc<CertifiedKey>>,
+        clients: &ClientAuth,
+    ) -> Self {
         let certificates = Arc::new(certificates);
         let nameless = certificates.get_exact("").cloned().or(first);
         let resolver = Resolver { certificates: Arc::clone(&certificates), nameless };
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients.verifier())
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = alpn();
-        if let Some(ticketer) = ticketer() {
-            config.ticketer = ticketer;
-        }
+        resumption(&mut config, clients);
         let mut stream_config = config.clone();
         stream_config.alpn_protocols = Vec::new();
         let (config, stream_config) = (Arc::new(config), Arc::new(stream_config));
         ListenerTls { config, stream_config, certificates }
+    }
+}
+
+/// How sessions are taken up again. A resumed session skips the verification of the client, so
+/// a port that asks for certificates resumes none: neither one of another port, nor its own
+/// whose certificate has expired or whose authority is believed no more.
+fn resumption(config: &mut rustls::ServerConfig, clients: &ClientAuth) {
+    if !matches!(clients, ClientAuth::None) {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        return;
+    }
+    if let Some(ticketer) = ticketer() {
+        config.ticketer = ticketer;
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
         }
         let der = |pattern: &str| map.get_exact(pattern).unwrap().cert[0].to_vec();
         let (exact, wildcard) = (der("a.example.com"), der("*.example.com"));
-        let tls = ListenerTls::new(map, None);
+        let tls = ListenerTls::new(map, None, &ClientAuth::None);
         assert_eq!(shown(&tls, Some("a.example.com")).unwrap(), exact);
         assert_eq!(shown(&tls, Some("A.Example.COM")).unwrap(), exact);
         assert_eq!(shown(&tls, Some("b.c.example.com")).unwrap(), wildcard);
@@ -173,11 +189,11 @@ mod tests {
         let (first, default) = (certified("first.example"), certified("default.example"));
         let mut map = HostMap::default();
         map.insert("first.example", Arc::clone(&first));
-        let tls = ListenerTls::new(map.clone(), Some(Arc::clone(&first)));
+        let tls = ListenerTls::new(map.clone(), Some(Arc::clone(&first)), &ClientAuth::None);
         assert_eq!(shown(&tls, None).unwrap(), first.cert[0].to_vec());
         assert!(shown(&tls, Some("other.example")).is_err());
         map.insert("", Arc::clone(&default));
-        let tls = ListenerTls::new(map, Some(first));
+        let tls = ListenerTls::new(map, Some(first), &ClientAuth::None);
         for sni in [None, Some("other.example")] {
             assert_eq!(shown(&tls, sni).unwrap(), default.cert[0].to_vec());
         }
@@ -185,7 +201,9 @@ mod tests {
 
     #[test]
     fn sessions_can_be_resumed_under_a_later_graph() {
-        let make = || ListenerTls::new(HostMap::default(), Some(certified("a.example")));
+        let make = || {
+            ListenerTls::new(HostMap::default(), Some(certified("a.example")), &ClientAuth::None)
+        };
         let (old, new) = (make(), make());
         let ticket = old.config.ticketer.encrypt(b"session").unwrap();
         assert_eq!(new.config.ticketer.decrypt(&ticket).as_deref(), Some(&b"session"[..]));

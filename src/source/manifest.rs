@@ -102,11 +102,10 @@ fn says(kind: ObjectKind, key: &Key, error: &Undecoded) -> String {
 fn kind_of(value: &Value) -> Option<ObjectKind> {
     let (api, name) = (value["apiVersion"].as_str()?, value["kind"].as_str()?);
     let (group, version) = api.split_once('/').unwrap_or(("", api));
-    ObjectKind::ALL.iter().copied().find(|kind| {
-        let (ours, kind, _) = kind.names();
-        let (our_group, our_version) = ours.split_once('/').unwrap_or(("", ours));
-        let older = our_group == "gateway.networking.k8s.io" && version == "v1beta1";
-        kind == name && our_group == group && (our_version == version || older)
+    ObjectKind::ALL.iter().copied().find(|object| {
+        let (ours, kind, _) = object.names();
+        let our_group = ours.split_once('/').map_or("", |(group, _)| group);
+        kind == name && our_group == group && object.versions().contains(&version)
     })
 }
 

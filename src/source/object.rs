@@ -9,14 +9,18 @@ use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{ApiResource, ObjectMeta};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::Value;
 
-use crate::api::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::api::cluster_trust_bundle::ClusterTrustBundle;
+use crate::api::gateway::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
+};
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
 use crate::translate::{Key, ObjectKind, Snapshot};
@@ -211,12 +215,22 @@ objects! {
     GatewayClass(GatewayClass) in gateway_classes,
     Gateway(Gateway) in gateways,
     HttpRoute(HttpRoute) in http_routes,
+    GrpcRoute(GrpcRoute) in grpc_routes,
+    TlsRoute(TlsRoute) in tls_routes,
+    TcpRoute(TcpRoute) in tcp_routes,
+    UdpRoute(UdpRoute) in udp_routes,
+    ListenerSet(ListenerSet) in listener_sets,
+    BackendTlsPolicy(BackendTlsPolicy) in backend_tls_policies,
+    XBackend(XBackend) in x_backends,
+    XBackendTrafficPolicy(XBackendTrafficPolicy) in x_backend_traffic_policies,
     ReferenceGrant(ReferenceGrant) in reference_grants,
     IngressClass(IngressClass) in ingress_classes,
     Ingress(Ingress) in ingresses,
     Service(Service) in services,
     EndpointSlice(EndpointSlice) in endpoint_slices,
     Secret(Secret) in secrets,
+    ConfigMap(ConfigMap) in config_maps,
+    ClusterTrustBundle(ClusterTrustBundle) in cluster_trust_bundles,
     Namespace(Namespace) in namespaces,
     Middleware(Middleware) in middlewares,
     RateLimit(RateLimit) in rate_limits,

@@ -66,7 +66,7 @@ impl Watch {
                     missing += 1;
                     version += 1;
                     // Older Gateway API knows the kind in an older version: try that at once.
-                    if version < versions(self.kind).len() {
+                    if version < self.kind.versions().len() {
                         continue;
                     }
                     version = 0;
@@ -83,16 +83,16 @@ impl Watch {
     fn note_missing(&self, world: &Handle, missing: u32) {
         let (api, kind, plural) = self.kind.names();
         let held = world.holds_any(self.id);
-        if !held || missing as usize > versions(self.kind).len() {
+        if !held || missing as usize > self.kind.versions().len() {
             if held {
                 warn!(kind, "the API server has no {plural} of {api} any more: they are dropped");
                 world.replace(self.id, Vec::new(), &BTreeSet::new());
-            } else if missing as usize <= versions(self.kind).len() {
-                warn!(
-                    kind,
-                    "the API server has no {plural} of {api}: they are not used until the CRD is \
-                     installed"
-                );
+            } else if missing as usize <= self.kind.versions().len() {
+                let message = "the API server does not have it: not used until it does";
+                match is_optional(self.kind) {
+                    true => info!(kind, api, "{message}"),
+                    false => warn!(kind, api, "{message}; install its CRD"),
+                }
             }
             world.has_come(&self.awaited);
         }
@@ -211,21 +211,19 @@ fn pause(timing: &Timing, failures: u32) -> Duration {
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// The API versions in which a kind may be served, the wanted one first.
-fn versions(kind: ObjectKind) -> &'static [&'static str] {
-    match kind {
-        // Gateway API before v1.5 has it as v1beta1 only, with the same fields.
-        ObjectKind::ReferenceGrant => &["v1", "v1beta1"],
-        ObjectKind::Middleware | ObjectKind::RateLimit => &["v1alpha1"],
-        _ => &["v1"],
-    }
+/// Many clusters do without: the experimental channel, and an API that is off by default.
+fn is_optional(kind: ObjectKind) -> bool {
+    matches!(
+        kind,
+        ObjectKind::XBackend | ObjectKind::XBackendTrafficPolicy | ObjectKind::ClusterTrustBundle
+    )
 }
 
 /// How the API server names the kind, in the nth of its versions.
-fn resource(kind: ObjectKind, nth: usize) -> ApiResource {
+pub(super) fn resource(kind: ObjectKind, nth: usize) -> ApiResource {
     let (api, name, plural) = kind.names();
     let group = api.split_once('/').map_or("", |(group, _)| group);
-    let version = versions(kind)[nth];
+    let version = kind.versions()[nth];
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),

@@ -4,20 +4,27 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod addresses;
 mod annotations;
+mod authorities;
 mod backends;
 mod binds;
 mod certificates;
+mod conflicts;
 mod draft;
 mod endpoints;
+mod external_auth;
 mod filters;
+mod frontend;
 mod gateway;
 mod gateway_class;
+mod gateway_status;
 mod hostname;
 mod http_route;
 mod infrastructure;
 mod ingress;
 mod ingress_status;
+mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
@@ -27,6 +34,7 @@ mod policy_status;
 mod ports;
 mod references;
 mod rules;
+mod service_backends;
 pub mod snapshot;
 mod status;
 
@@ -35,10 +43,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
-pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::{SERVICE_NAME, endpoints_of};
 pub use infrastructure::{MANAGED_BY, TIDEGATE};
 pub use memo::Memo;
+pub use service_backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.
@@ -62,12 +70,23 @@ pub enum ObjectKind {
     GatewayClass,
     Gateway,
     HttpRoute,
+    GrpcRoute,
+    TlsRoute,
+    TcpRoute,
+    UdpRoute,
+    ListenerSet,
+    BackendTlsPolicy,
+    XBackend,
+    XBackendTrafficPolicy,
     ReferenceGrant,
     IngressClass,
     Ingress,
     Service,
     EndpointSlice,
     Secret,
+    /// Only those that objects name.
+    ConfigMap,
+    ClusterTrustBundle,
     Namespace,
     Middleware,
     RateLimit,
@@ -78,12 +97,22 @@ impl ObjectKind {
         ObjectKind::GatewayClass,
         ObjectKind::Gateway,
         ObjectKind::HttpRoute,
+        ObjectKind::GrpcRoute,
+        ObjectKind::TlsRoute,
+        ObjectKind::TcpRoute,
+        ObjectKind::UdpRoute,
+        ObjectKind::ListenerSet,
+        ObjectKind::BackendTlsPolicy,
+        ObjectKind::XBackend,
+        ObjectKind::XBackendTrafficPolicy,
         ObjectKind::ReferenceGrant,
         ObjectKind::IngressClass,
         ObjectKind::Ingress,
         ObjectKind::Service,
         ObjectKind::EndpointSlice,
         ObjectKind::Secret,
+        ObjectKind::ConfigMap,
+        ObjectKind::ClusterTrustBundle,
         ObjectKind::Namespace,
         ObjectKind::Middleware,
         ObjectKind::RateLimit,
@@ -97,6 +126,24 @@ impl ObjectKind {
             }
             ObjectKind::Gateway => ("gateway.networking.k8s.io/v1", "Gateway", "gateways"),
             ObjectKind::HttpRoute => ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
+            ObjectKind::GrpcRoute => ("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes"),
+            ObjectKind::TlsRoute => ("gateway.networking.k8s.io/v1", "TLSRoute", "tlsroutes"),
+            ObjectKind::TcpRoute => ("gateway.networking.k8s.io/v1", "TCPRoute", "tcproutes"),
+            ObjectKind::UdpRoute => ("gateway.networking.k8s.io/v1", "UDPRoute", "udproutes"),
+            ObjectKind::ListenerSet => {
+                ("gateway.networking.k8s.io/v1", "ListenerSet", "listenersets")
+            }
+            ObjectKind::BackendTlsPolicy => {
+                ("gateway.networking.k8s.io/v1", "BackendTLSPolicy", "backendtlspolicies")
+            }
+            ObjectKind::XBackend => {
+                ("gateway.networking.x-k8s.io/v1alpha1", "XBackend", "xbackends")
+            }
+            ObjectKind::XBackendTrafficPolicy => (
+                "gateway.networking.x-k8s.io/v1alpha1",
+                "XBackendTrafficPolicy",
+                "xbackendtrafficpolicies",
+            ),
             ObjectKind::ReferenceGrant => {
                 ("gateway.networking.k8s.io/v1", "ReferenceGrant", "referencegrants")
             }
@@ -105,6 +152,10 @@ impl ObjectKind {
             ObjectKind::Service => ("v1", "Service", "services"),
             ObjectKind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
             ObjectKind::Secret => ("v1", "Secret", "secrets"),
+            ObjectKind::ConfigMap => ("v1", "ConfigMap", "configmaps"),
+            ObjectKind::ClusterTrustBundle => {
+                ("certificates.k8s.io/v1", "ClusterTrustBundle", "clustertrustbundles")
+            }
             ObjectKind::Namespace => ("v1", "Namespace", "namespaces"),
             ObjectKind::Middleware => ("tidegate.dev/v1alpha1", "Middleware", "middlewares"),
             ObjectKind::RateLimit => ("tidegate.dev/v1alpha1", "RateLimit", "ratelimits"),
@@ -113,6 +164,26 @@ impl ObjectKind {
 
     pub const fn kind(self) -> &'static str {
         self.names().1
+    }
+
+    /// The versions in which the kind may be served, with the same fields as far as they are
+    /// read here: that of [`ObjectKind::names`] first, then older ones.
+    pub const fn versions(self) -> &'static [&'static str] {
+        match self {
+            ObjectKind::GatewayClass | ObjectKind::Gateway | ObjectKind::HttpRoute => {
+                &["v1", "v1beta1"]
+            }
+            ObjectKind::ReferenceGrant => &["v1", "v1beta1"],
+            ObjectKind::BackendTlsPolicy => &["v1", "v1alpha3"],
+            ObjectKind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            ObjectKind::TcpRoute | ObjectKind::UdpRoute => &["v1", "v1alpha2"],
+            ObjectKind::ClusterTrustBundle => &["v1", "v1beta1", "v1alpha1"],
+            ObjectKind::XBackend
+            | ObjectKind::XBackendTrafficPolicy
+            | ObjectKind::Middleware
+            | ObjectKind::RateLimit => &["v1alpha1"],
+            _ => &["v1"],
+        }
     }
 }
 
@@ -173,6 +244,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
+    pass.listener_set_statuses(&gateways);
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

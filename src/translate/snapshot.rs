@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::Memo;
-use crate::api::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::api::cluster_trust_bundle::ClusterTrustBundle;
+use crate::api::gateway::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
+};
 use crate::api::middleware::Middleware;
 use crate::api::rate_limit::RateLimit;
 use crate::graph::{Bound, Transport};
@@ -52,12 +56,24 @@ pub struct Snapshot {
     pub gateway_classes: Objects<GatewayClass>,
     pub gateways: Objects<Gateway>,
     pub http_routes: Objects<HttpRoute>,
+    pub grpc_routes: Objects<GrpcRoute>,
+    pub tls_routes: Objects<TlsRoute>,
+    pub tcp_routes: Objects<TcpRoute>,
+    pub udp_routes: Objects<UdpRoute>,
+    pub listener_sets: Objects<ListenerSet>,
+    pub backend_tls_policies: Objects<BackendTlsPolicy>,
+    pub x_backends: Objects<XBackend>,
+    pub x_backend_traffic_policies: Objects<XBackendTrafficPolicy>,
     pub reference_grants: Objects<ReferenceGrant>,
     pub ingress_classes: Objects<IngressClass>,
     pub ingresses: Objects<Ingress>,
     pub services: Objects<Service>,
     pub endpoint_slices: Objects<EndpointSlice>,
+    /// Those of type `kubernetes.io/tls`, and those that objects name.
     pub secrets: Objects<Secret>,
+    /// Only those that objects name.
+    pub config_maps: Objects<ConfigMap>,
+    pub cluster_trust_bundles: Objects<ClusterTrustBundle>,
     pub namespaces: Objects<Namespace>,
     pub middlewares: Objects<Middleware>,
     pub rate_limits: Objects<RateLimit>,

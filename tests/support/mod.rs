@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::graph::{
-    Action, Backend, BackendId, BackendKey, BackendProtocol, Entry, GraphBuilder, HostMap,
-    ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split, Target,
-    Transport, certified_key,
+    Action, Backend, BackendId, BackendKey, BackendProtocol, ClientAuth, Entry, GraphBuilder,
+    HostMap, ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split,
+    Target, Transport, certified_key,
 };
 use tidegate::lifecycle::{Lifecycle, Phase};
 use tidegate::proxy::{self, Config, ProxyHandle};
@@ -367,7 +367,7 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Tls(Arc::new(ListenerTls::new(map, None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(map, None, &ClientAuth::None)))
 }
 
 impl Raw {

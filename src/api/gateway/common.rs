@@ -72,7 +72,7 @@ pub struct Condition {
     pub other: BTreeMap<String, Value>,
 }
 
-/// What a route is attached to: a Gateway, or one listener of it.
+/// What a route is attached to: a Gateway, a ListenerSet, or one listener of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParentReference {
@@ -134,6 +134,30 @@ pub struct LocalObjectReference {
     pub group: String,
     pub kind: String,
     pub name: String,
+}
+
+/// An object that may be in another namespace, if a ReferenceGrant there allows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectReference {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+    /// The referrer's own by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// What a policy of Gateway API applies to (GEP-713), in the policy's own namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyTargetReference {
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+    /// A part of the object: a named port of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
 }
 
 /// A kind of route.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::common::open_enum;
-use super::{Condition, LabelSelector, RouteGroupKind, SecretObjectReference};
+use super::{
+    Condition, DefaultScope, FromNamespaces, LabelSelector, Listener, ListenerStatus,
+    ObjectReference, SecretObjectReference,
+};
 
 /// See the module's documentation.
 #[derive(kube::CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,69 +32,94 @@ pub struct GatewaySpec {
     pub addresses: Vec<GatewayAddress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<GatewayInfrastructure>,
-    /// TLS towards backends and client certificates: not read yet, only seen to be there.
+    /// Which ListenerSets may add listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Value>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Listener {
-    /// Unique in the Gateway: a route's `sectionName`.
-    pub name: String,
-    /// A name or `*.suffix`; None or empty: every host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    /// The port that users connect to.
-    pub port: i32,
-    pub protocol: Protocol,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<ListenerTls>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_routes: Option<AllowedRoutes>,
-    /// Experimental (GEP-5224): not read yet, only seen to be there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filters: Option<Value>,
+    pub allowed_listeners: Option<AllowedListeners>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTls>,
+    /// Experimental (GEP-3793): whether routes may attach without naming the Gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_scope: Option<DefaultScope>,
 }
 
 open_enum! {
-    /// What is spoken on a listener's port.
-    Protocol { Http = "HTTP", Https = "HTTPS", Tls = "TLS", Tcp = "TCP", Udp = "UDP" }
-    /// Who ends TLS: the Gateway, or its backends.
-    TlsMode { Terminate = "Terminate", Passthrough = "Passthrough" }
-    /// From which namespaces routes may attach.
-    FromNamespaces { All = "All", Selector = "Selector", Same = "Same", None = "None" }
     /// What a Gateway's address is.
     AddressType { IpAddress = "IPAddress", Hostname = "Hostname", Named = "NamedAddress" }
+    /// From where an address can be reached.
+    Routability { Default = "", Cluster = "Cluster" }
+    /// What becomes of a client without a valid certificate.
+    FrontendValidationMode {
+        AllowValidOnly = "AllowValidOnly",
+        AllowInsecureFallback = "AllowInsecureFallback",
+    }
 }
 
+/// TLS of the whole Gateway: towards clients and towards backends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ListenerTls {
-    /// `Terminate` by default.
+pub struct GatewayTls {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<TlsMode>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub certificate_refs: Vec<SecretObjectReference>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, String>,
-}
-
-/// Which routes may attach to a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AllowedRoutes {
+    pub backend: Option<GatewayBackendTls>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<RouteNamespaces>,
-    /// Empty: every kind that the protocol allows.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kinds: Vec<RouteGroupKind>,
+    pub frontend: Option<FrontendTls>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RouteNamespaces {
-    /// `Same` by default.
+pub struct GatewayBackendTls {
+    /// The certificate that the Gateway shows to its backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretObjectReference>,
+}
+
+/// Client certificates, on listeners of protocol HTTPS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FrontendTls {
+    /// For every port that `per_port` does not name.
+    pub default: FrontendTlsConfig,
+    /// Ports are unique; each stands in place of the default as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_port: Vec<FrontendTlsPort>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FrontendTlsPort {
+    pub port: i32,
+    pub tls: FrontendTlsConfig,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FrontendTlsConfig {
+    /// None: clients are asked for no certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<FrontendTlsValidation>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FrontendTlsValidation {
+    /// Whose signatures are believed: ConfigMaps with `ca.crt`, or what else is supported.
+    pub ca_certificate_refs: Vec<ObjectReference>,
+    /// `AllowValidOnly` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FrontendValidationMode>,
+}
+
+/// Which ListenerSets may add listeners; none by default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllowedListeners {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<ListenerNamespaces>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListenerNamespaces {
+    /// `None` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<FromNamespaces>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +136,9 @@ pub struct GatewayAddress {
     /// Empty in a spec: any address of that type.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
+    /// Experimental: `Cluster` asks for the address of a Service inside of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routability: Option<Routability>,
 }
 
 /// What the objects made for a Gateway carry.
@@ -137,17 +168,9 @@ pub struct GatewayStatus {
     pub addresses: Vec<GatewayAddress>,
     pub conditions: Vec<Condition>,
     pub listeners: Vec<ListenerStatus>,
-    #[serde(flatten)]
-    pub other: BTreeMap<String, Value>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListenerStatus {
-    pub name: String,
-    pub supported_kinds: Vec<RouteGroupKind>,
-    pub attached_routes: i32,
-    pub conditions: Vec<Condition>,
+    /// ListenerSets that were accepted and have at least one accepted listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_listener_sets: Option<i32>,
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
 }

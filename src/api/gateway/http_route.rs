@@ -1,12 +1,12 @@
 //! HTTPRoute: which requests of which hosts go where, and what happens to them on the way.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::common::open_enum;
-use super::{BackendObjectReference, Condition, Fraction, LocalObjectReference, ParentReference};
+use super::{
+    BackendObjectReference, DefaultScope, ExternalAuthFilter, Fraction, LocalObjectReference,
+    ParentReference, RouteStatus, SessionPersistence,
+};
 
 /// See the module's documentation.
 #[derive(kube::CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ use super::{BackendObjectReference, Condition, Fraction, LocalObjectReference, P
     plural = "httproutes",
     root = "HttpRoute",
     namespaced,
-    status = "HttpRouteStatus",
+    status = "RouteStatus",
     derive = "Default",
     derive = "PartialEq",
     schema = "disabled"
@@ -26,6 +26,9 @@ use super::{BackendObjectReference, Condition, Fraction, LocalObjectReference, P
 pub struct HttpRouteSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parent_refs: Vec<ParentReference>,
+    /// Experimental (GEP-3793): the Gateways that it attaches to without naming them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_default_gateways: Option<DefaultScope>,
     /// Names or `*.suffix`; empty: every host of the listeners.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
@@ -49,12 +52,27 @@ pub struct HttpRouteRule {
     pub backend_refs: Vec<HttpBackendRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<HttpRouteTimeouts>,
-    /// Experimental (GEP-1731): not read yet, only seen to be there.
+    /// Experimental (GEP-1731).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Value>,
-    /// Experimental (GEP-1619): not read yet, only seen to be there.
+    pub retry: Option<HttpRouteRetry>,
+    /// Experimental (GEP-1619).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_persistence: Option<Value>,
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// When a request is sent again, to the same or another endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteRetry {
+    /// Status codes of the backend, 400 to 599; connection errors are retried besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<i32>,
+    /// How often a request is sent again; the implementation's choice by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i64>,
+    /// The shortest pause before a request is sent again: a duration as GEP-2257 writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
 }
 
 /// Durations as GEP-2257 writes them.
@@ -106,6 +124,7 @@ open_enum! {
         RequestRedirect = "RequestRedirect",
         UrlRewrite = "URLRewrite",
         Cors = "CORS",
+        ExternalAuth = "ExternalAuth",
         ExtensionRef = "ExtensionRef",
     }
     PathModifierType {
@@ -136,7 +155,8 @@ pub struct QueryParamMatch {
     pub value: String,
 }
 
-/// A union: `type` says which field is set.
+/// A union: `type` says which field is set. A GRPCRoute knows only RequestHeaderModifier,
+/// ResponseHeaderModifier, RequestMirror and ExtensionRef.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteFilter {
@@ -153,6 +173,9 @@ pub struct HttpRouteFilter {
     pub url_rewrite: Option<RewriteFilter>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsFilter>,
+    /// Experimental (GEP-1494).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<ExternalAuthFilter>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_ref: Option<LocalObjectReference>,
 }
@@ -241,6 +264,7 @@ pub struct CorsFilter {
     pub max_age: Option<i32>,
 }
 
+/// A backend of an HTTPRoute or a GRPCRoute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpBackendRef {
@@ -251,23 +275,4 @@ pub struct HttpBackendRef {
     pub weight: Option<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpRouteFilter>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HttpRouteStatus {
-    /// One for each parent and controller.
-    pub parents: Vec<RouteParentStatus>,
-    #[serde(flatten)]
-    pub other: BTreeMap<String, Value>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RouteParentStatus {
-    pub parent_ref: ParentReference,
-    pub controller_name: String,
-    pub conditions: Vec<Condition>,
-    #[serde(flatten)]
-    pub other: BTreeMap<String, Value>,
 }
