@@ -23,11 +23,11 @@ fn used() -> Rights {
     for kind in ObjectKind::ALL {
         let (api_version, _, plural) = kind.names();
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        // source::watch
+        // source::watch, and of ConfigMaps only source::named
         add(&mut used, group, plural, &["list", "watch"]);
         let more: &[&str] = match kind {
             // source::named, for those beyond its watches
-            ObjectKind::Secret => &["get"],
+            ObjectKind::Secret | ObjectKind::ConfigMap => &["get"],
             // controller::infrastructure: POST, PUT, and GET before DELETE
             ObjectKind::Service | ObjectKind::EndpointSlice => {
                 &["get", "create", "update", "delete"]
@@ -40,6 +40,14 @@ fn used() -> Rights {
             ObjectKind::GatewayClass
                 | ObjectKind::Gateway
                 | ObjectKind::HttpRoute
+                | ObjectKind::GrpcRoute
+                | ObjectKind::TlsRoute
+                | ObjectKind::TcpRoute
+                | ObjectKind::UdpRoute
+                | ObjectKind::ListenerSet
+                | ObjectKind::BackendTlsPolicy
+                | ObjectKind::XBackend
+                | ObjectKind::XBackendTrafficPolicy
                 | ObjectKind::Ingress
                 | ObjectKind::Middleware
                 | ObjectKind::RateLimit

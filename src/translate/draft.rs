@@ -102,8 +102,9 @@ impl Compiled<'_> {
 
     /// Everything that is wrong without regard to parents and backends.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let of = |rule: &'_ Draft<'_>| rule.unsupported.iter().chain(&rule.unresolved);
-        self.refused.iter().chain(self.rules.iter().flat_map(of))
+        let of_rules =
+            self.rules.iter().flat_map(|rule| rule.unsupported.iter().chain(&rule.unresolved));
+        self.refused.iter().chain(of_rules)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::ObjectKind;
 use crate::api::gateway::{
-    FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference, MirrorFilter, PathModifier,
-    PathModifierType,
+    ExternalAuthFilter, FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference,
+    MirrorFilter, PathModifier, PathModifierType,
 };
 use crate::policy::{
     AnySpec, cors, header_edits, path_modifier, redirect, redirect::RedirectScheme, rewrite,
@@ -14,6 +14,7 @@ use crate::policy::{
 pub(super) enum Filter<'s> {
     Policy(AnySpec),
     Mirror(&'s MirrorFilter),
+    ExternalAuth(&'s ExternalAuthFilter),
     /// A Middleware or RateLimit.
     Extension(&'s LocalObjectReference),
 }
@@ -75,7 +76,8 @@ pub(super) fn read(kind: ObjectKind, filter: &HttpRouteFilter) -> Result<Filter<
             return Ok(Filter::Extension(reference.ok_or(missing("extensionRef"))?));
         }
         FilterType::ExternalAuth => {
-            return Err("filter type \"ExternalAuth\" is not supported; remove it".to_owned());
+            let auth = filter.external_auth.as_ref();
+            return Ok(Filter::ExternalAuth(auth.ok_or(missing("externalAuth"))?));
         }
         FilterType::Other(other) => {
             return Err(format!("filter type {other:?} is not supported; remove it"));

@@ -5,7 +5,7 @@ use super::ObjectKind;
 use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Reference};
 use super::gateway::GatewayState;
-use super::listeners;
+use super::listeners::Intake;
 use super::pass::Pass;
 use super::references::From;
 use super::routes::{Route, RouteSpec};
@@ -31,12 +31,12 @@ pub(super) struct Links {
 }
 
 /// What goes from a listener to the backends of a route; without a listener, what would.
-pub(super) fn traffic(kind: ObjectKind, listener: Option<listeners::Traffic>) -> Traffic {
+pub(super) fn traffic(kind: ObjectKind, listener: Option<Intake>) -> Traffic {
     match (kind, listener) {
         (ObjectKind::HttpRoute, _) => Traffic::Http,
         (ObjectKind::GrpcRoute, _) => Traffic::Grpc,
         (ObjectKind::UdpRoute, _) => Traffic::Udp,
-        (ObjectKind::TlsRoute, Some(listeners::Traffic::TlsPassthrough)) => Traffic::Passthrough,
+        (ObjectKind::TlsRoute, Some(Intake::TlsPassthrough)) => Traffic::Passthrough,
         _ => Traffic::Stream,
     }
 }
@@ -116,6 +116,6 @@ impl<'s> Pass<'s> {
     }
 }
 
-fn problem(field: String, error: &Unresolved) -> Problem {
+pub(super) fn problem(field: String, error: &Unresolved) -> Problem {
     Problem::new(error.reason.as_str(), field, error.message.clone())
 }

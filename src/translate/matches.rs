@@ -76,9 +76,7 @@ fn is_expression(r#type: Option<&ValueMatchType>) -> bool {
 fn one(at: &str, m: &HttpRouteMatch, memo: &mut Recall<'_>) -> Result<Compiled, Problem> {
     let path = match &m.path {
         None => PathMatch::Prefix("".into()),
-        Some(path) => {
-            path_match(path, memo).map_err(|message| unsupported(at, "path", message))?
-        }
+        Some(path) => path_match(path, memo).map_err(|message| unsupported(at, "path", message))?,
     };
     let method = m.method.as_deref().map(|name| {
         Method::from_bytes(name.as_bytes()).map_err(|_| {

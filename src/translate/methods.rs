@@ -66,17 +66,16 @@ fn path_of(method: &GrpcMethodMatch, memo: &mut Recall<'_>) -> Result<Path, Stri
     }
 }
 
-fn exact(
-    service: Option<&str>,
-    name: Option<&str>,
-    memo: &mut Recall<'_>,
-) -> Result<Path, String> {
-    let is_name = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+fn exact(service: Option<&str>, name: Option<&str>, memo: &mut Recall<'_>) -> Result<Path, String> {
+    let is_name =
+        |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
     if let Some(wrong) = [service, name].into_iter().flatten().find(|text| !is_name(text)) {
         return Err(format!("{wrong:?} is no name in gRPC; write it like package.Service or Get"));
     }
     Ok(match (service, name) {
-        (Some(service), Some(name)) => (PathMatch::Exact(format!("/{service}/{name}").into()), None),
+        (Some(service), Some(name)) => {
+            (PathMatch::Exact(format!("/{service}/{name}").into()), None)
+        }
         (Some(service), None) => (PathMatch::Prefix(format!("/{service}").into()), None),
         (None, name) => {
             let pattern = format!("/{ANY}/{}", name.map_or_else(|| ANY.to_owned(), escape));

@@ -1,20 +1,18 @@
 //! The parents of routes: Gateways and ListenerSets of ours that they name, and default Gateways
 //! that they ask for (GEP-3793).
 
-use std::collections::HashMap;
-
-use super::gateway::GatewayState;
+use super::gateway::{ByKey, GatewayState, by_key, by_set};
 use super::listeners::Parent;
 use super::routes::RouteSpec;
 use super::{Key, ObjectKind};
 use crate::api::gateway::{DefaultScope, GROUP, ParentReference};
 
 /// Every object of ours that routes can attach to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parents<'s> {
-    gateways: HashMap<&'s Key, usize>,
+    gateways: ByKey<'s>,
     /// With the place of their Gateway.
-    sets: HashMap<&'s Key, usize>,
+    sets: ByKey<'s>,
     defaults: Vec<(&'s Key, usize)>,
 }
 
@@ -30,15 +28,13 @@ pub(super) struct Named<'s> {
 
 impl<'s> Parents<'s> {
     pub fn new(gateways: &[GatewayState<'s>]) -> Self {
-        let mut parents = Parents::default();
-        for (place, gateway) in gateways.iter().enumerate() {
-            parents.gateways.insert(gateway.key, place);
-            parents.sets.extend(gateway.sets.iter().map(|set| (set.key, place)));
-            if gateway.is_default() {
-                parents.defaults.push((gateway.key, place));
-            }
+        let places = gateways.iter().enumerate();
+        let defaults = places.filter(|(_, gateway)| gateway.is_default());
+        Parents {
+            gateways: by_key(gateways),
+            sets: by_set(gateways),
+            defaults: defaults.map(|(place, gateway)| (gateway.key, place)).collect(),
         }
-        parents
     }
 
     /// The parents of a route that are ours, each once: a Gateway that it names is no default

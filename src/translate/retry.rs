@@ -21,9 +21,10 @@ pub(super) fn read(spec: &HttpRouteRetry) -> Result<Option<Retry>, (&'static str
     codes.sort_unstable();
     codes.dedup();
     let attempts = spec.attempts.unwrap_or(1);
-    let attempts = u32::try_from(attempts).ok().filter(|n| *n <= MAX_ATTEMPTS).ok_or_else(|| {
-        ("attempts", format!("{attempts} is out of bounds; use 0 to {MAX_ATTEMPTS}"))
-    })?;
+    let attempts =
+        u32::try_from(attempts).ok().filter(|n| *n <= MAX_ATTEMPTS).ok_or_else(|| {
+            ("attempts", format!("{attempts} is out of bounds; use 0 to {MAX_ATTEMPTS}"))
+        })?;
     let backoff = spec.backoff.as_deref().map(duration::parse).transpose();
     let backoff = backoff.map_err(|message| ("backoff", message))?.unwrap_or_default();
     if backoff > MAX_BACKOFF {

@@ -71,24 +71,24 @@ pub(super) struct Route<'s> {
 fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
     let mut all = Vec::new();
     macro_rules! add {
-        ($field:ident, $kind:ident, $rules:ident, $hostnames:expr) => {
-            all.extend(snapshot.$field.iter().map(|(key, object)| RouteSpec {
+        ($field:ident, $kind:ident, $rules:ident, $object:ident => $hostnames:expr) => {
+            all.extend(snapshot.$field.iter().map(|(key, $object)| RouteSpec {
                 kind: ObjectKind::$kind,
                 key,
-                meta: &object.metadata,
-                parents: &object.spec.parent_refs,
-                default_gateways: object.spec.use_default_gateways.as_ref(),
-                hostnames: $hostnames(&object.spec),
-                rules: Rules::$rules(&object.spec.rules),
-                status: object.status.as_ref(),
+                meta: &$object.metadata,
+                parents: &$object.spec.parent_refs,
+                default_gateways: $object.spec.use_default_gateways.as_ref(),
+                hostnames: $hostnames,
+                rules: Rules::$rules(&$object.spec.rules),
+                status: $object.status.as_ref(),
             }));
         };
     }
-    add!(http_routes, HttpRoute, Http, |spec| &spec.hostnames);
-    add!(grpc_routes, GrpcRoute, Grpc, |spec| &spec.hostnames);
-    add!(tls_routes, TlsRoute, Stream, |spec| &spec.hostnames);
-    add!(tcp_routes, TcpRoute, Stream, |_| &[]);
-    add!(udp_routes, UdpRoute, Stream, |_| &[]);
+    add!(http_routes, HttpRoute, Http, route => &route.spec.hostnames);
+    add!(grpc_routes, GrpcRoute, Grpc, route => &route.spec.hostnames);
+    add!(tls_routes, TlsRoute, Stream, route => &route.spec.hostnames);
+    add!(tcp_routes, TcpRoute, Stream, route => &[]);
+    add!(udp_routes, UdpRoute, Stream, route => &[]);
     // Of what is bounded the older have their share first.
     all.sort_by_key(|route| (created(route.meta), route.key, route.kind));
     all

@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{Compiled, Draft, Reference, Weighted};
+use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
+use super::links;
 use super::matches::{self, Matches};
 use super::middleware::{OURS, Use, reference};
 use super::pass::Pass;
+use super::references;
 use super::retry;
 use super::routes::RouteSpec;
 use super::session;
 use super::status::Problem;
 use super::{Key, ObjectKind};
 use crate::api::gateway::{
-    GrpcRouteRule, HttpBackendRef, HttpRouteFilter, HttpRouteRetry, HttpRouteRule,
+    GROUP, GrpcRouteRule, HttpBackendRef, HttpRouteFilter, HttpRouteRetry, HttpRouteRule,
     HttpRouteTimeouts, LocalObjectReference, SessionPersistence,
 };
 use crate::graph::{Session, Timeouts};
@@ -186,6 +189,19 @@ impl<'s> Pass<'s> {
                     }
                     Err(message) => draft.refuse(unsupported(message)),
                 },
+                Ok(Filter::ExternalAuth(auth)) => {
+                    let (group, kind) = (GROUP, route.kind.kind());
+                    let from = references::From { group, kind, namespace: &route.key.namespace };
+                    match self.external_auth(from, None, route.key, &field, auth) {
+                        Ok(policy) => uses.push(policy),
+                        Err(NoPolicy::Invalid(message)) => draft.refuse(unsupported(message)),
+                        Err(NoPolicy::Unresolved(error)) => {
+                            let field = format!("{field}.externalAuth.backendRef");
+                            draft.unresolved.push(links::problem(field, &error));
+                            draft.closed = Some(error.reason);
+                        }
+                    }
+                }
                 Ok(Filter::Extension(extension)) => match self.extension(route, extension) {
                     Ok(named) => uses.extend(named),
                     Err((reason, message)) => {

@@ -1,6 +1,5 @@
 //! Puts the rules of routes into the graph, under the listeners that take them.
 
-use super::{Key, ObjectKind};
 use super::draft::{Draft, split};
 use super::gateway::GatewayState;
 use super::hostname;
@@ -9,6 +8,7 @@ use super::listeners::{ListenerState, Parent, Place};
 use super::middleware::{Merged, Use};
 use super::pass::{Pass, created};
 use super::routes::{Route, RouteSpec};
+use super::{Key, ObjectKind};
 use crate::graph::{Action, Entry, GraphBuilder, Rule, RuleId, RuleName, SectionId, StreamId};
 use crate::reason::Reason;
 
@@ -34,7 +34,7 @@ impl<'s> Pass<'s> {
         index: usize,
     ) {
         let listener = &gateway.listeners[index];
-        let carried = traffic(route.spec.kind, Some(listener.traffic));
+        let carried = traffic(route.spec.kind, Some(listener.intake));
         let linked = self.link(route, Some((place, gateway)), carried);
         match listener.place {
             Some(Place::Http(section)) => {
@@ -44,9 +44,9 @@ impl<'s> Pass<'s> {
                     let made = self.make(route, linked, &outer);
                     route.made.insert(at, made);
                 }
-                self.place(route, &route.made[&at], section, listener);
+                self.place_requests(route, &route.made[&at], section, listener);
             }
-            Some(Place::Stream(stream)) => self.place_stream(route, linked, stream, listener),
+            Some(Place::Stream(stream)) => self.place_connections(route, linked, stream, listener),
             None => {}
         }
     }
@@ -86,7 +86,7 @@ impl<'s> Pass<'s> {
     }
 
     /// Puts the matches of the rules into a section.
-    fn place(
+    fn place_requests(
         &mut self,
         route: &Route<'s>,
         made: &[Option<RuleId>],
@@ -122,7 +122,7 @@ impl<'s> Pass<'s> {
     }
 
     /// Sends what comes in through a stream by the route's only rule.
-    fn place_stream(
+    fn place_connections(
         &mut self,
         route: &Route<'s>,
         linked: usize,
