@@ -14,6 +14,7 @@
 
 mod accept;
 mod balance;
+mod call;
 mod clock;
 mod config;
 mod conn;
@@ -24,6 +25,7 @@ mod handle;
 mod head;
 mod hop_by_hop;
 mod journey;
+mod lend;
 mod listener;
 mod mirror;
 mod outgoing;
@@ -36,6 +38,7 @@ mod response_body;
 mod server;
 mod tls;
 mod upgrade;
+mod wire;
 mod worker;
 
 use std::io;
@@ -87,6 +90,7 @@ pub fn start(
         connections: AtomicUsize::new(0),
         connection_cap,
         accepting: AtomicUsize::new(0),
+        kept_bytes: Arc::default(),
     });
     let (listening, listening_rx) = watch::channel(Listening::default());
     let mut threads = Vec::new();

@@ -8,8 +8,15 @@ use super::pass::Pass;
 use super::status::{Said, conditions, in_place};
 use crate::api::gateway::{GROUP, ParentReference, PolicyAncestorStatus, PolicyStatus};
 
-/// Most entries of a policy, of all controllers together.
-const MAX: usize = 16;
+/// What of a status is ours: types of conditions, and how many entries there may be at most, of
+/// all controllers together.
+pub(super) type Owned = (&'static [&'static str], usize);
+
+/// GEP-713.
+pub(super) const POLICY: Owned = (&["Accepted"], 16);
+pub(super) const TLS_POLICY: Owned = (&["Accepted", "ResolvedRefs"], 16);
+/// GEP-4894.
+pub(super) const XBACKEND: Owned = (&["Accepted", "ResolvedRefs"], 32);
 
 /// Through which Gateways backends are reached: collected while routes resolve theirs.
 #[derive(Debug, Default)]
@@ -48,19 +55,19 @@ pub(super) fn gateway_ref(key: &Key) -> ParentReference {
 }
 
 impl Pass<'_> {
-    /// The status that says `said` to its ancestors, by conditions of the types `owned`. Entries
-    /// of other controllers stay as they are; ours beyond the bound have no room.
+    /// The status that says `said` to its ancestors. Entries of other controllers stay as they
+    /// are; ours beyond the bound have no room.
     pub fn ancestor_status(
         &self,
         old: Option<&PolicyStatus>,
         generation: Option<i64>,
-        owned: &[&str],
+        (owned, most): &Owned,
         said: Vec<(ParentReference, Vec<Said>)>,
     ) -> PolicyStatus {
         let controller = &self.snapshot.settings.controller_name;
         let old = old.map_or(&[][..], |status| &status.ancestors);
         let foreign: Vec<_> = old.iter().filter(|a| a.controller_name != *controller).collect();
-        let room = MAX.saturating_sub(foreign.len());
+        let room = most.saturating_sub(foreign.len());
         let mut entries = Vec::new();
         for (ancestor, said) in said.into_iter().take(room) {
             let same = |a: &&PolicyAncestorStatus| {

@@ -3,9 +3,9 @@
 //!
 //! Only where they are found. Whether the certificates are good is known to who uses them.
 
+use super::pass::Pass;
 use super::references::{From, To};
 use super::{Key, Snapshot};
-use super::pass::Pass;
 
 /// The group of ClusterTrustBundles.
 const CERTIFICATES: &str = "certificates.k8s.io";
@@ -68,11 +68,7 @@ impl Pass<'_> {
     }
 }
 
-fn of_bundle(
-    snapshot: &Snapshot,
-    name: &str,
-    namespace: Option<&str>,
-) -> Result<Vec<u8>, String> {
+fn of_bundle(snapshot: &Snapshot, name: &str, namespace: Option<&str>) -> Result<Vec<u8>, String> {
     if namespace.is_some() {
         return Err("a ClusterTrustBundle has no namespace; leave it out".to_owned());
     }

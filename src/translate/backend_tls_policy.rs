@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::ancestors::gateway_ref;
+use super::ancestors::{TLS_POLICY, gateway_ref};
 use super::backend_tls::Validated;
 use super::backends::Unresolved;
 use super::pass::{Pass, created};
@@ -126,8 +126,7 @@ impl<'s> Pass<'s> {
                 (gateway_ref(gateway), said)
             });
             let old = policy.object.status.as_ref();
-            let (owned, said) = (["Accepted", "ResolvedRefs"], said.collect());
-            let new = self.ancestor_status(old, meta.generation, &owned, said);
+            let new = self.ancestor_status(old, meta.generation, &TLS_POLICY, said.collect());
             self.status(KIND, key, meta, old, new);
         }
         self.tls_policies = policies;

@@ -4,20 +4,31 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod addresses;
+mod ancestors;
 mod annotations;
+mod authorities;
+mod backend_tls;
+mod backend_tls_policy;
+mod authorities;
 mod backends;
 mod binds;
 mod certificates;
+mod conflicts;
 mod draft;
 mod endpoints;
+mod external_auth;
 mod filters;
+mod frontend;
 mod gateway;
 mod gateway_class;
+mod gateway_status;
 mod hostname;
 mod http_route;
 mod infrastructure;
 mod ingress;
 mod ingress_status;
+mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
@@ -28,8 +39,12 @@ mod ports;
 mod references;
 mod rules;
 mod service_backends;
+mod session;
 pub mod snapshot;
 mod status;
+mod traffic_policy;
+mod x_backend;
+mod x_backend_service;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -227,6 +242,7 @@ pub struct Note {
 pub fn translate(snapshot: &Snapshot) -> Translation {
     let mut pass = pass::Pass::new(snapshot);
     pass.undecodable();
+    pass.collect_backend_policies();
     pass.collect_policies();
     let classes = pass.gateway_classes();
     let mut gateways = pass.gateways(&classes);
@@ -237,6 +253,8 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
+    pass.listener_set_statuses(&gateways);
+    pass.backend_statuses();
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

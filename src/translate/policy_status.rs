@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Key;
+use super::ancestors::POLICY;
 use super::gateway::{ByKey, GatewayState};
 use super::http_route::parent_of;
 use super::middleware::{NETWORKING, OURS, PolicyObject, reference};
@@ -49,7 +50,7 @@ impl<'s> Pass<'s> {
         let fresh = ancestors.into_iter().filter(|(ancestor, _)| seen.insert(ancestor.clone()));
         let said = fresh.map(|(ancestor, problem)| (ancestor, vec![said(problem.as_ref())]));
         let said = said.collect();
-        self.ancestor_status(object.status, object.meta.generation, &["Accepted"], said)
+        self.ancestor_status(object.status, object.meta.generation, &POLICY, said)
     }
 
     /// Where the policy applies, or was meant to and why it does not.
@@ -114,8 +115,8 @@ impl<'s> Pass<'s> {
                 None if self.snapshot.gateways.contains_key(&key) => Found::Foreign,
                 None => gone(),
                 Some(place) => {
-                    let listeners = &gateways[*place].listeners;
-                    let known = |name| listeners.iter().any(|l| l.spec.name == name);
+                    let listeners = || gateways[*place].own();
+                    let known = |name| listeners().any(|l| l.spec.name == name);
                     if section.is_none_or(known) { Found::Here(ancestor) } else { no_section() }
                 }
             },

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Draft, mirror, split};
+use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
 use super::gateway::GatewayState;
 use super::listeners::ListenerState;
@@ -181,6 +182,18 @@ impl<'s> Pass<'s> {
                         }
                     }
                 }
+                Ok(Filter::ExternalAuth(auth)) => {
+                    let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
+                    match self.external_auth(from, None, key, &field, auth) {
+                        Ok(policy) => uses.push(policy),
+                        Err(NoPolicy::Invalid(message)) => draft.refuse(unsupported(message)),
+                        Err(NoPolicy::Unresolved(error)) => {
+                            let field = format!("{field}.externalAuth.backendRef");
+                            draft.unresolved.push(problem(field, &error));
+                            draft.closed = Some(error.reason);
+                        }
+                    }
+                }
                 Ok(Filter::Extension(extension)) => match self.extension(key, extension) {
                     Ok(named) => uses.extend(named),
                     Err((reason, message)) => {
@@ -260,8 +273,9 @@ impl<'s> Pass<'s> {
     pub fn outer(&self, gateway: &GatewayState<'_>, listener: &ListenerState<'_>) -> Outer {
         let Key { namespace, name } = gateway.key;
         let section = Some(listener.spec.name.as_str());
+        let (kind, of) = (listener.parent.kind().kind(), listener.parent.key());
         Outer {
-            listener: self.policies.targeting(("Gateway", namespace, name, section)),
+            listener: self.policies.targeting((kind, &of.namespace, &of.name, section)),
             gateway: self.policies.targeting(("Gateway", namespace, name, None)),
         }
     }
