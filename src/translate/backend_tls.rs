@@ -148,9 +148,8 @@ fn verify(at: &str, names: &[SubjectAltName]) -> Result<Verify, Problem> {
     for (i, name) in names.iter().enumerate() {
         let at = format!("{at}[{i}]");
         wanted.push(match &name.r#type {
-            SubjectAltNameType::Hostname => {
-                host(&name.hostname).map_err(|message| invalid(format!("{at}.hostname"), message))?
-            }
+            SubjectAltNameType::Hostname => host(&name.hostname)
+                .map_err(|message| invalid(format!("{at}.hostname"), message))?,
             SubjectAltNameType::Uri => {
                 uri(&name.uri).map_err(|message| invalid(format!("{at}.uri"), message))?
             }

@@ -143,7 +143,9 @@ impl<'s> Pass<'s> {
         let wanted = section(target).filter(|wanted| ports.iter().any(|(_, name)| name == wanted));
         let covers = |number: u16| match wanted {
             None => true,
-            Some(wanted) => ports.iter().any(|(n, name)| *n == i32::from(number) && *name == wanted),
+            Some(wanted) => {
+                ports.iter().any(|(n, name)| *n == i32::from(number) && *name == wanted)
+            }
         };
         self.backends.reached.gateways("Service", &service, covers)
     }
@@ -166,7 +168,10 @@ impl<'s> Pass<'s> {
             return problem("TargetNotFound", message);
         }
         if !self.snapshot.services.contains_key(&service) {
-            return problem("TargetNotFound", format!("Service {service} does not exist; create it"));
+            return problem(
+                "TargetNotFound",
+                format!("Service {service} does not exist; create it"),
+            );
         }
         if let Some(section) = section(target) {
             let names = port_names(self.snapshot, &service);
@@ -213,7 +218,9 @@ fn options(object: &BackendTlsPolicy, mut spec: TlsSpec) -> Result<TlsSpec, Prob
         match (name.as_str(), value.as_str()) {
             (MIN_TLS, "1.2") => spec.only_tls13 = false,
             (MIN_TLS, "1.3") => spec.only_tls13 = true,
-            (MIN_TLS, other) => return wrong(format!("{other:?} is not supported; use 1.2 or 1.3")),
+            (MIN_TLS, other) => {
+                return wrong(format!("{other:?} is not supported; use 1.2 or 1.3"));
+            }
             (name, _) if name.starts_with("tidegate.dev/") => {
                 return wrong(format!("is not known; {MIN_TLS} is"));
             }

@@ -154,8 +154,9 @@ impl<'s> Pass<'s> {
             (X_GROUP, "XBackend") => return self.x_backend(from, gateway, reference, traffic),
             _ => {
                 let of = if group.is_empty() { "the core group" } else { group };
-                let message =
-                    format!("kind {kind} of {of} cannot be a backend; use a Service or an XBackend");
+                let message = format!(
+                    "kind {kind} of {of} cannot be a backend; use a Service or an XBackend"
+                );
                 return Err(Unresolved::new(Reason::InvalidKind, message));
             }
         }

@@ -10,7 +10,6 @@ mod annotations;
 mod authorities;
 mod backend_tls;
 mod backend_tls_policy;
-mod authorities;
 mod backends;
 mod binds;
 mod certificates;

@@ -165,9 +165,8 @@ fn asked(key: &Key, object: &XBackendTrafficPolicy) -> Result<Asked, Problem> {
 /// With the defaults of GEP-3388: 20 of a hundred in 10 s, and 10 in a second anyway.
 fn budget(spec: &RetryConstraint) -> Result<RetryBudget, Problem> {
     let at = "spec.retryConstraint";
-    let wrong = |field: &str, message: String| {
-        Problem::new("Invalid", format!("{at}.{field}"), message)
-    };
+    let wrong =
+        |field: &str, message: String| Problem::new("Invalid", format!("{at}.{field}"), message);
     let length = |field: &str, text: Option<&str>, default, least: Duration| {
         let Some(text) = text else { return Ok(default) };
         let length = duration::parse(text).map_err(|message| wrong(field, message))?;
@@ -192,12 +191,7 @@ fn budget(spec: &RetryConstraint) -> Result<RetryBudget, Problem> {
         )?,
         min_rate: (
             count.ok_or_else(|| wrong("minRetryRate.count", "use 1 to 1000000".into()))?,
-            length(
-                "minRetryRate.interval",
-                interval.as_deref(),
-                second,
-                Duration::from_millis(1),
-            )?,
+            length("minRetryRate.interval", interval.as_deref(), second, Duration::from_millis(1))?,
         ),
     })
 }

@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn clear_and_encrypted_protocols_do_not_mix() {
-        let bad = |protocol: &str, tls| impossible(Some(&protocol.to_owned().into()), tls).is_some();
+        let bad =
+            |protocol: &str, tls| impossible(Some(&protocol.to_owned().into()), tls).is_some();
         assert!(bad("H2C", true) && bad("HTTP2", false) && bad("WSS", false) && bad("QUIC", true));
         assert!(!bad("H2C", false) && !bad("HTTP2", true) && !bad("TCP", true));
     }

@@ -65,8 +65,7 @@ impl Pass<'_> {
         let backends = std::mem::take(&mut self.x_backends);
         for (key, state) in &backends.all {
             let there = backends.made.of(key, state.object);
-            let is_reached =
-                !self.backends.reached.gateways("XBackend", key, |_| true).is_empty();
+            let is_reached = !self.backends.reached.gateways("XBackend", key, |_| true).is_empty();
             // What cannot be read keeps what it has.
             let Ok(wanted) = &state.wanted else { continue };
             let keep = usize::from(matches!(wanted.place, Place::Pods));
@@ -109,9 +108,7 @@ fn service(
     spec.selector = selector.map(|selector| selector.match_labels.clone());
     let number = i32::from(port);
     let target = Some(IntOrString::Int(number));
-    let fits = |ports: &Vec<ServicePort>| {
-        matches!(&ports[..], [port] if port.port == number && port.target_port == target)
-    };
+    let fits = |ports: &Vec<ServicePort>| matches!(&ports[..], [port] if port.port == number && port.target_port == target);
     if !spec.ports.as_ref().is_some_and(fits) {
         spec.ports = Some(vec![ServicePort {
             port: number,
