@@ -1,115 +1,178 @@
-//! Session persistence (GEP-1619) as objects ask for it: of a rule, an XBackend or an
-//! XBackendTrafficPolicy.
+//! `sessionPersistence` of rules and of XBackends (GEP-1619): what carries a client's session.
 
-use http::HeaderName;
+use http::{HeaderName, header};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::infrastructure::digest;
-use super::status::Problem;
-use crate::api::gateway::{CookieLifetimeType, SessionPersistence, SessionPersistenceType};
-use crate::graph::{Cookie, CookieLifetime, Session, SessionKind};
+use crate::api::gateway::{
+    CookieConfig, CookieLifetimeType, SessionPersistence, SessionPersistenceType,
+};
+use crate::graph::session::Cookie;
+use crate::graph::{CookieLifetime, Session, SessionKind};
 use crate::policy::duration;
 
-/// The object that asks for a session, and where.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asker<'a> {
-    /// Kind, namespace and name, and what tells several sessions of it apart: the name of the
-    /// cookie is made of it where the user gives none.
-    pub name: &'a str,
-    pub uid: Option<&'a str>,
-    /// The path of the field.
-    pub field: &'a str,
-}
+/// Longest name of a cookie or header field, and longest path of a cookie, as the CRD has them.
+const MAX_NAME: usize = 256;
+const MAX_PATH: usize = 1024;
 
-/// What is asked for, ready for use.
+/// Fields that mean something to the proxy or to those before and behind it.
+const RESERVED: [HeaderName; 8] = [
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::AUTHORIZATION,
+];
+
+/// Reads the field of `owner`: the part of the object of `meta` that it stands in, which says by
+/// what name its cookie goes if it has none of its own.
 ///
 /// # Errors
-/// What is wrong with it, by the reason `UnsupportedValue`.
-pub(super) fn session(asker: Asker<'_>, spec: &SessionPersistence) -> Result<Session, Problem> {
-    let Asker { name, uid, field } = asker;
-    let wrong = |below: &str, message: String| {
-        Problem::new("UnsupportedValue", format!("{field}.{below}"), message)
-    };
+/// The field below, and a message for the user.
+pub(super) fn read(
+    spec: &SessionPersistence,
+    owner: &str,
+    meta: &ObjectMeta,
+) -> Result<Session, (&'static str, String)> {
     let absolute = spec.absolute_timeout.as_deref().map(duration::parse).transpose();
-    let absolute = absolute.map_err(|message| wrong("absoluteTimeout", message))?;
+    let absolute = absolute.map_err(|message| ("absoluteTimeout", message))?;
+    let absolute = absolute.filter(|timeout| !timeout.is_zero());
     let kind = match spec.r#type.as_ref().unwrap_or(&SessionPersistenceType::Cookie) {
         SessionPersistenceType::Cookie => {
-            let config = spec.cookie.clone().unwrap_or_default();
-            let lifetime = match config.lifetime_type {
-                None | Some(CookieLifetimeType::Session) => CookieLifetime::Session,
-                Some(CookieLifetimeType::Permanent) if absolute.is_some() => {
-                    CookieLifetime::Permanent
-                }
-                Some(CookieLifetimeType::Permanent) => {
-                    let message = "a permanent cookie needs it; set it".to_owned();
-                    return Err(wrong("absoluteTimeout", message));
-                }
-                Some(CookieLifetimeType::Other(other)) => {
-                    let message = format!("{other:?} is not supported; use Session or Permanent");
-                    return Err(wrong("cookie.lifetimeType", message));
-                }
-            };
-            let made = format!("tidegate-{:08x}", digest(name));
-            let name = config.name.as_deref().unwrap_or(&made);
-            let path = config.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-            let cookie = Cookie::new(name, path, lifetime);
-            SessionKind::Cookie(cookie.map_err(|message| wrong("cookie", message))?)
+            let cookie = cookie(&spec.cookie.clone().unwrap_or_default(), owner)?;
+            if cookie.lifetime == CookieLifetime::Permanent && absolute.is_none() {
+                let message = "a Permanent cookie needs to know how long it lives; set it";
+                return Err(("absoluteTimeout", message.to_owned()));
+            }
+            SessionKind::Cookie(cookie)
         }
         SessionPersistenceType::Header => {
             let name = spec.header.as_ref().map_or("", |header| &header.name);
-            let header = HeaderName::from_bytes(name.as_bytes());
-            let message = || format!("{name:?} is not the name of a header field; set one");
-            SessionKind::Header(header.map_err(|_| wrong("header.name", message()))?)
+            SessionKind::Header(field(name).map_err(|message| ("header.name", message))?)
         }
         SessionPersistenceType::Other(other) => {
             let message = format!("{other:?} is not supported; use Cookie or Header");
-            return Err(wrong("type", message));
+            return Err(("type", message));
         }
     };
-    // Files give no uid; their names are what all replicas know.
-    Ok(Session::new(kind, absolute, uid.unwrap_or(name)))
+    // Files have no uid; their names are known to as many as the files are.
+    let uid = meta.uid.as_deref().unwrap_or(owner);
+    Ok(Session::new(kind, absolute, uid))
+}
+
+fn cookie(spec: &CookieConfig, owner: &str) -> Result<Cookie, (&'static str, String)> {
+    let lifetime = match spec.lifetime_type.as_ref().unwrap_or(&CookieLifetimeType::Session) {
+        CookieLifetimeType::Session => CookieLifetime::Session,
+        CookieLifetimeType::Permanent => CookieLifetime::Permanent,
+        CookieLifetimeType::Other(other) => {
+            let message = format!("{other:?} is not supported; use Session or Permanent");
+            return Err(("cookie.lifetimeType", message));
+        }
+    };
+    let own = format!("tidegate-session-{:08x}", hash(owner));
+    let name = spec.name.as_deref().unwrap_or(&own);
+    let path = spec.path.as_deref().unwrap_or("/");
+    if path.len() > MAX_PATH {
+        let message = format!("is longer than {MAX_PATH} bytes; shorten it");
+        return Err(("cookie.path", message));
+    }
+    if name.len() > MAX_NAME {
+        let message = format!("is longer than {MAX_NAME} bytes; shorten it");
+        return Err(("cookie.name", message));
+    }
+    Cookie::new(name, path, lifetime).map_err(|message| ("cookie", message))
+}
+
+fn field(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+    let known = parsed.filter(|_| name.len() <= MAX_NAME);
+    let known = known.ok_or_else(|| {
+        format!("{name:?} is not the name of a header field; write it like X-Session")
+    })?;
+    if RESERVED.contains(&known) {
+        return Err(format!("{name:?} has a meaning of its own; use another, such as X-Session"));
+    }
+    Ok(known)
+}
+
+/// FNV-1a: the same in every replica and release, so that clients keep their sessions.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use crate::api::gateway::HeaderConfig;
 
-    fn of(spec: Value) -> Result<Session, String> {
-        let asker = Asker { name: "XBackend/ns/a", uid: Some("u"), field: "spec.s" };
-        let spec = serde_json::from_value(spec).unwrap();
-        session(asker, &spec).map_err(|problem| problem.field)
+    fn of(spec: &SessionPersistence) -> Result<Session, &'static str> {
+        let owner = "HTTPRoute ns/r spec.rules[0]";
+        read(spec, owner, &ObjectMeta::default()).map_err(|(field, _)| field)
+    }
+
+    fn with_cookie(name: &str, path: &str, lifetime: CookieLifetimeType) -> SessionPersistence {
+        let cookie = CookieConfig {
+            name: Some(name.into()),
+            path: Some(path.into()),
+            lifetime_type: Some(lifetime),
+        };
+        SessionPersistence { cookie: Some(cookie), ..Default::default() }
+    }
+
+    fn with_header(name: &str) -> SessionPersistence {
+        SessionPersistence {
+            r#type: Some(SessionPersistenceType::Header),
+            header: Some(HeaderConfig { name: name.into() }),
+            ..Default::default()
+        }
     }
 
     #[test]
-    fn without_a_word_it_is_a_session_cookie_with_a_name_of_its_own() {
-        let SessionKind::Cookie(cookie) = of(json!({})).unwrap().kind else { panic!() };
-        assert!(cookie.name().starts_with("tidegate-"));
+    fn a_cookie_of_its_own_for_the_whole_host_is_the_default() {
+        let SessionKind::Cookie(cookie) = of(&Default::default()).unwrap().kind else { panic!() };
+        assert!(cookie.name().starts_with("tidegate-session-"), "{}", cookie.name());
         assert_eq!((cookie.path(), cookie.lifetime), ("/", CookieLifetime::Session));
+        assert_ne!(hash("HTTPRoute ns/r spec.rules[0]"), hash("HTTPRoute ns/r spec.rules[1]"));
+    }
+
+    #[test]
+    fn a_header_field_may_carry_it() {
+        let kind = of(&with_header("X-Session")).unwrap().kind;
+        assert_eq!(kind, SessionKind::Header(HeaderName::from_static("x-session")));
     }
 
     #[test]
     fn a_permanent_cookie_needs_an_end() {
-        let permanent = json!({"cookie": {"name": "stay", "lifetimeType": "Permanent"}});
-        assert_eq!(of(permanent.clone()).unwrap_err(), "spec.s.absoluteTimeout");
-        let mut ends = permanent;
-        ends["absoluteTimeout"] = json!("1h");
-        assert_eq!(of(ends).unwrap().absolute.unwrap().as_secs(), 3600);
+        let spec = with_cookie("a", "/", CookieLifetimeType::Permanent);
+        assert_eq!(of(&spec).err(), Some("absoluteTimeout"));
+        let spec = SessionPersistence { absolute_timeout: Some("1h".into()), ..spec };
+        assert_eq!(of(&spec).unwrap().absolute, Some(std::time::Duration::from_secs(3600)));
     }
 
     #[test]
-    fn what_is_not_understood_is_told_by_its_field() {
+    fn what_cannot_be_is_told_with_its_field() {
+        let session = CookieLifetimeType::Session;
+        let other = SessionPersistenceType::Other("Ip".into());
         for (spec, field) in [
-            (json!({"type": "Header"}), "spec.s.header.name"),
-            (json!({"type": "Header", "header": {"name": "a b"}}), "spec.s.header.name"),
-            (json!({"type": "Query"}), "spec.s.type"),
-            (json!({"cookie": {"name": "a;b"}}), "spec.s.cookie"),
-            (json!({"cookie": {"lifetimeType": "Long"}}), "spec.s.cookie.lifetimeType"),
-            (json!({"absoluteTimeout": "soon"}), "spec.s.absoluteTimeout"),
+            (with_cookie("a b", "/", session.clone()), "cookie"),
+            (with_cookie(&"a".repeat(257), "/", session.clone()), "cookie.name"),
+            (with_cookie("a", "app", session), "cookie"),
+            (
+                with_cookie("a", "/", CookieLifetimeType::Other("Long".into())),
+                "cookie.lifetimeType",
+            ),
+            (with_header("a b"), "header.name"),
+            (with_header(""), "header.name"),
+            (with_header("Authorization"), "header.name"),
+            (SessionPersistence { r#type: Some(other), ..Default::default() }, "type"),
+            (
+                SessionPersistence { absolute_timeout: Some("1d".into()), ..Default::default() },
+                "absoluteTimeout",
+            ),
         ] {
-            assert_eq!(of(spec).unwrap_err(), field);
+            assert_eq!(of(&spec).err(), Some(field), "{spec:?}");
         }
-        let header = of(json!({"type": "Header", "header": {"name": "X-Stay"}})).unwrap().kind;
-        assert_eq!(header, SessionKind::Header(HeaderName::from_static("x-stay")));
     }
 }

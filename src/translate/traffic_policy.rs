@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::ancestors::{POLICY, gateway_ref};
 use super::pass::{Pass, created};
-use super::session::{Asker, session};
 use super::status::{Problem, Said};
-use super::{Key, ObjectKind};
+use super::{Key, ObjectKind, session};
 use crate::api::gateway::{
     PolicyTargetReference, RequestRate, RetryConstraint, X_GROUP, XBackendTrafficPolicy,
 };
@@ -151,14 +150,16 @@ fn kind_of(target: &PolicyTargetReference) -> Option<&'static str> {
 
 fn asked(key: &Key, object: &XBackendTrafficPolicy) -> Result<Asked, Problem> {
     let budget = object.spec.retry_constraint.as_ref().map(budget).transpose()?;
-    let asker = Asker {
-        name: &format!("XBackendTrafficPolicy/{key}"),
-        uid: object.metadata.uid.as_deref(),
-        field: "spec.sessionPersistence",
+    let session = match &object.spec.session_persistence {
+        None => None,
+        Some(spec) => {
+            let owner = format!("XBackendTrafficPolicy {key}");
+            let session = session::read(spec, &owner, &object.metadata);
+            Some(session.map_err(|(field, message)| {
+                Problem::new("Invalid", format!("spec.sessionPersistence.{field}"), message)
+            })?)
+        }
     };
-    let session = object.spec.session_persistence.as_ref().map(|spec| session(asker, spec));
-    let session = session.transpose();
-    let session = session.map_err(|problem| Problem { reason: "Invalid", ..problem })?;
     Ok(Asked { budget, session: session.map(Arc::new) })
 }
 

@@ -12,10 +12,9 @@ use super::backend_tls::precise;
 use super::backends::{Traffic, Unresolved, Wire};
 use super::pass::Pass;
 use super::references::From;
-use super::session::{Asker, session};
 use super::status::{Problem, Said};
 use super::x_backend_service::Made;
-use super::{Key, ObjectKind};
+use super::{Key, ObjectKind, session};
 use crate::api::gateway::{
     SecretObjectReference, X_GROUP, XBackend, XBackendProtocol, XBackendTls, XBackendTlsMode,
     XBackendType,
@@ -105,14 +104,15 @@ impl<'s> Pass<'s> {
         if let Some(message) = impossible(spec.protocol.as_ref(), tls.is_some()) {
             return Err(Problem::new("Invalid", "spec.protocol", message));
         }
-        let asker = Asker {
-            name: &format!("XBackend/{key}"),
-            uid: object.metadata.uid.as_deref(),
-            field: "spec.sessionPersistence",
+        let session = match &spec.session_persistence {
+            None => None,
+            Some(spec) => {
+                let session = session::read(spec, &format!("XBackend {key}"), &object.metadata);
+                Some(Arc::new(session.map_err(|(field, message)| {
+                    Problem::new("Invalid", format!("spec.sessionPersistence.{field}"), message)
+                })?))
+            }
         };
-        let asked = spec.session_persistence.as_ref().map(|spec| session(asker, spec));
-        let session = asked.transpose().map_err(|p| Problem { reason: "Invalid", ..p })?;
-        let session = session.map(Arc::new);
         Ok(Wanted { place, port, protocol: spec.protocol.clone(), tls, session })
     }
 
