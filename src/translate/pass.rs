@@ -1,6 +1,6 @@
 //! One pass over a snapshot: the indexes that every kind needs, and what is collected.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -32,6 +32,8 @@ pub(super) struct Pass<'s> {
     pub tls_policies: TlsPolicies<'s>,
     pub traffic_policies: TrafficPolicies<'s>,
     pub x_backends: XBackends<'s>,
+    /// The routes that have a parent of ours.
+    pub our_routes: HashSet<(ObjectKind, &'s Key)>,
     /// Regular expressions of each host of a section.
     pub expressions: HashMap<(SectionId, String), usize>,
     /// Regular expressions of all routes of a namespace.
@@ -56,6 +58,7 @@ impl<'s> Pass<'s> {
             tls_policies: TlsPolicies::default(),
             traffic_policies: TrafficPolicies::default(),
             x_backends: XBackends::default(),
+            our_routes: HashSet::new(),
             expressions: HashMap::new(),
             expressions_of: HashMap::new(),
             statuses: Vec::new(),
