@@ -1,8 +1,8 @@
 //! HTTPRoute filters as policy Specs, one to one; mirrors and references to our own kinds apart.
 
 use crate::api::gateway::{
-    ExternalAuthFilter, FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference, MirrorFilter, PathModifier,
-    PathModifierType,
+    ExternalAuthFilter, FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference,
+    MirrorFilter, PathModifier, PathModifierType,
 };
 use crate::policy::{
     AnySpec, cors, header_edits, path_modifier, redirect, redirect::RedirectScheme, rewrite,
