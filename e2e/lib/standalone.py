@@ -59,15 +59,27 @@ class Standalone:
         stop(self._process)
         self._folder.cleanup()
 
+    def counter(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        _, text = self._admin_get("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith(name)]
+        assert lines, f"no metric {name}"
+        return sum(float(line.split()[-1]) for line in lines)
+
     def _ready(self) -> bool:
         if self._process.poll() is not None:
             raise CommandFailed(f"tidegate ended with {self._process.returncode}")
-        connection = http.client.HTTPConnection(HOST, self._admin, timeout=1)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            return self._admin_get("/readyz")[0] == 200
         except OSError:
             return False
+
+    def _admin_get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(HOST, self._admin, timeout=1)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
         finally:
             connection.close()
 
