@@ -18,7 +18,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("policy", &["reason", "services"], &["tokio"]),
     ("api", &["policy"], &["kube", "k8s_openapi"]),
     ("graph", &["policy", "reason"], &["rustls", "tokio"]),
-    ("translate", &["api", "graph", "policy", "reason", "services"], &["k8s_openapi", "kube", "rustls"]),
+    (
+        "translate",
+        &["api", "graph", "policy", "reason", "services"],
+        &["k8s_openapi", "kube", "rustls"],
+    ),
     (
         "source",
         &["api", "graph", "policy", "translate", "lifecycle"],

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::gateway::PolicyStatus;
 use super::target::TargetRef;
 use crate::policy::{
-    basic_auth, cors, direct_response, external_auth, ip_access, redirect, request_headers, response_headers,
-    rewrite,
+    basic_auth, cors, direct_response, external_auth, ip_access, redirect, request_headers,
+    response_headers, rewrite,
 };
 
 /// Policies that are applied together: at least one, each at most once.

@@ -161,7 +161,9 @@ async fn read(response: Response<Incoming>, link: Link, most: usize) -> Result<A
                     break;
                 }
             }
-            Err(frame) => answer.trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new()),
+            Err(frame) => {
+                answer.trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new())
+            }
         }
     }
     answer.body = data.freeze();

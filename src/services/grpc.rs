@@ -97,7 +97,8 @@ mod tests {
         let mut compressed = framed.to_vec();
         compressed[0] = 1;
         let cut = Answer { is_whole: false, ..answer(framed.clone(), Some("0")) };
-        let teapot = Answer { status: StatusCode::IM_A_TEAPOT, ..answer(framed.clone(), Some("0")) };
+        let teapot =
+            Answer { status: StatusCode::IM_A_TEAPOT, ..answer(framed.clone(), Some("0")) };
         for wrong in [
             answer(framed.clone(), None),
             answer(framed.clone(), Some("16")),

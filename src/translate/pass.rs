@@ -1,6 +1,6 @@
 //! One pass over a snapshot: the indexes that every kind needs, and what is collected.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -26,6 +26,8 @@ pub(super) struct Pass<'s> {
     pub memo: Recall<'s>,
     pub binds: Binds,
     pub policies: Attached<'s>,
+    /// The routes that have a parent of ours.
+    pub our_routes: HashSet<(ObjectKind, &'s Key)>,
     /// Regular expressions of each host of a section.
     pub expressions: HashMap<(SectionId, String), usize>,
     /// Regular expressions of all routes of a namespace.
@@ -47,6 +49,7 @@ impl<'s> Pass<'s> {
             memo: snapshot.memo.recall(),
             binds: Binds::default(),
             policies: Attached::default(),
+            our_routes: HashSet::new(),
             expressions: HashMap::new(),
             expressions_of: HashMap::new(),
             statuses: Vec::new(),

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Key;
 use super::gateway::{ByKey, GatewayState};
-use super::http_route::parent_of;
 use super::middleware::{NETWORKING, OURS, PolicyObject, reference};
 use super::pass::Pass;
 use super::status::{Problem, Said, conditions, in_place};
+use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, ParentReference, PolicyAncestorStatus, PolicyStatus};
 use crate::api::target::TargetRef;
 
@@ -149,16 +148,24 @@ impl<'s> Pass<'s> {
                     if section.is_none_or(known) { Found::Here(ancestor) } else { no_section() }
                 }
             },
-            (GROUP, "HTTPRoute") => match self.snapshot.http_routes.get(&key) {
+            (GROUP, "ListenerSet") => match self.snapshot.listener_sets.get(&key) {
                 None => gone(),
-                Some(route) => {
-                    let parents = route.spec.parent_refs.iter();
-                    let mut gateways = parents.filter_map(|parent| parent_of(parent, &key));
-                    let known =
-                        |name| route.spec.rules.iter().any(|r| r.name.as_deref() == Some(name));
-                    if !gateways.any(|gateway| by_key.contains_key(&gateway)) {
+                Some(set) => {
+                    let known = |name| set.spec.listeners.iter().any(|l| l.name == name);
+                    let ours = gateways.iter().any(|g| g.sets.iter().any(|set| *set.key == key));
+                    match section.is_none_or(known) {
+                        _ if !ours => Found::Foreign,
+                        true => Found::Here(ancestor),
+                        false => no_section(),
+                    }
+                }
+            },
+            (GROUP, "HTTPRoute" | "GRPCRoute") => match self.rule_names(&target.kind, &key) {
+                None => gone(),
+                Some((kind, names)) => {
+                    if !self.our_routes.contains(&(kind, &key)) {
                         Found::Foreign
-                    } else if section.is_none_or(known) {
+                    } else if section.is_none_or(|section| names.contains(&section)) {
                         Found::Here(ancestor)
                     } else {
                         no_section()
@@ -171,8 +178,21 @@ impl<'s> Pass<'s> {
                 false => gone(),
             },
             (group, kind) => missing(format!(
-                "{kind} of group {group:?} is not supported; use Gateway, HTTPRoute or Ingress"
+                "{kind} of group {group:?} is not supported; use Gateway, ListenerSet, HTTPRoute, \
+                 GRPCRoute or Ingress"
             )),
         }
+    }
+
+    /// The kind of a route that policies can target, and the names of its rules.
+    fn rule_names(&self, kind: &str, key: &Key) -> Option<(ObjectKind, Vec<&'s str>)> {
+        if kind == ObjectKind::GrpcRoute.kind() {
+            let rules = &self.snapshot.grpc_routes.get(key)?.spec.rules;
+            let names = rules.iter().filter_map(|rule| rule.name.as_deref());
+            return Some((ObjectKind::GrpcRoute, names.collect()));
+        }
+        let rules = &self.snapshot.http_routes.get(key)?.spec.rules;
+        let names = rules.iter().filter_map(|rule| rule.name.as_deref());
+        Some((ObjectKind::HttpRoute, names.collect()))
     }
 }

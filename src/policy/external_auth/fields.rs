@@ -56,8 +56,13 @@ pub(super) fn is_of_proxy(name: &HeaderName) -> bool {
         || text.starts_with("x-forwarded-")
         || matches!(
             &*text,
-            "authority" | "content-length" | "forwarded" | "host" | "transfer-encoding"
-                | "x-real-ip" | "x-request-id"
+            "authority"
+                | "content-length"
+                | "forwarded"
+                | "host"
+                | "transfer-encoding"
+                | "x-real-ip"
+                | "x-request-id"
         )
 }
 
