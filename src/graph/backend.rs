@@ -18,7 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::tls::provider;
-use super::{RetryBudget, Session};
+use super::{RetryBudget, RetryCounts, Session};
 
 /// [`Backend::connect_timeout`] where nobody says another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -219,6 +219,8 @@ pub struct EndpointSet {
     list: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Where round robin stands; all workers count it together.
     pub next: AtomicU32,
+    /// What counts against the budget for retries.
+    pub retries: RetryCounts,
 }
 
 /// One address, with what is known of it.

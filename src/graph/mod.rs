@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod backend;
+pub mod budget;
 pub mod builder;
 pub mod client_auth;
 pub mod find;
@@ -31,6 +32,7 @@ pub use attempt::{Retry, RetryBudget};
 pub use backend::{
     Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
 };
+pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
 pub use find::is_grpc;
