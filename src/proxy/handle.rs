@@ -1,5 +1,6 @@
 //! One exchange, from the head of the request to the head of the response.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::journey::{Journey, Route};
+use super::lend::Lender;
 use super::mirror::Copy;
 use super::outgoing::client_authority;
 use super::permit::{self, Answered, Passed};
@@ -17,7 +19,8 @@ use super::server::Client;
 use super::upgrade::{self, Asking};
 use super::worker::Graph;
 use super::{clock, forwarded, grpc, head, hop_by_hop, reply};
-use crate::graph::{Action, Found, Split, Target};
+use crate::graph::normal::normalise;
+use crate::graph::{Action, Found, Listener, RouteGraph, Section, Split, Target, Timeouts};
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
 use crate::reason::Reason;
 
@@ -37,7 +40,7 @@ pub async fn handle(
     let expects_continue = expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
     let target = parts.uri.clone();
-    let rest = Rest { body, asking, expects_continue, trailers: asked.trailers, stall };
+    let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall };
     let mut head = match head::check(parts, client.scheme(), &client.worker.config.limits) {
         Ok(head) => head,
         Err(refused) => {
@@ -61,7 +64,7 @@ pub async fn handle(
     if client.worker.common.pressure.is_critical() {
         return refuse(journey, Reason::Overloaded, true);
     }
-    route(client, graph, head, rest, journey).await
+    route(client, graph, head, body, rest, journey).await
 }
 
 /// A request for another protocol, by Upgrade or by extended CONNECT.
@@ -83,26 +86,38 @@ async fn route(
     client: Rc<Client>,
     graph: Graph,
     head: RequestHead,
+    body: Incoming,
     rest: Rest,
     mut journey: Box<Journey>,
 ) -> Response<ResponseBody> {
     let Some(listener) = graph.listeners.get(&client.port) else {
         return refuse(journey, Reason::NoRoute, true);
     };
-    let found = match graph.find(listener, client.sni(), &head) {
-        Ok(found) => found,
+    let sections = match listener.claimed(client.sni(), &head.host) {
+        Ok(sections) => sections,
         Err(reason) => return refuse(journey, reason, false),
     };
-    journey.section = Some(Arc::clone(&found.section.name));
-    journey.route = Route::InGraph { graph: Rc::clone(&graph), rule: found.id, backend: None };
     let peer = policy::Client {
         peer: client.peer,
         ip: journey.client_ip,
         listener_port: client.public_port,
     };
-    let mut ex = Exchange::new(head, peer, found.prefix, journey.start_ms);
+    let lender = Lender::new(&client.worker, &graph, body);
+    let mut ex = Exchange::new(head, peer, &lender, journey.start_ms);
     let mut passed = Passed::default();
-    let result = serve(&client, &graph, &found, &mut ex, &mut passed, rest, &mut journey).await;
+    let mut timeouts = Timeouts::default();
+    let result = match meet(&graph, listener, sections, &mut ex, &mut passed, &mut journey).await {
+        Err(stop) => Err(stop),
+        Ok(found) => {
+            journey.section = Some(Arc::clone(&found.section.name));
+            journey.route =
+                Route::InGraph { graph: Rc::clone(&graph), rule: found.id, backend: None };
+            ex.matched_prefix = found.prefix.into();
+            timeouts = found.rule.timeouts;
+            let way = Way { client: &client, graph: &graph, found: &found, lender: &lender };
+            serve(way, &mut ex, &mut passed, rest, &mut journey).await
+        }
+    };
     journey.consumer = ex.consumer.take();
     let served = match result {
         Ok(served) => served,
@@ -111,10 +126,39 @@ async fn route(
     let mut finish = |head: &mut ResponseHead| passed.respond(&graph, &ex, head);
     match served {
         Served::Own(own) => answer(journey, own, &mut finish, false),
-        Served::Backend(backend) => {
-            backend.respond(&client, found.rule.timeouts, journey, &mut finish)
+        Served::Backend(backend) => backend.respond(&client, timeouts, journey, &mut finish),
+    }
+}
+
+/// Looks for the rule, section by section. A section's own filters run before its routes are
+/// looked at, and may change what these see, but not the host: a request that they have seen
+/// belongs to this section, and nobody else is asked (GEP-5224).
+async fn meet<'g>(
+    graph: &'g RouteGraph,
+    listener: &'g Listener,
+    sections: &'g [Arc<Section>],
+    ex: &mut Exchange<'_>,
+    passed: &mut Passed,
+    journey: &mut Journey,
+) -> Result<Found<'g>, Stop> {
+    for section in sections {
+        if !section.filters.is_empty() {
+            journey.section = Some(Arc::clone(&section.name));
+            permit::filters(graph, &section.filters, ex, passed).await?;
+            let changed = match normalise(&ex.request.path)? {
+                Cow::Owned(path) => Some(path),
+                Cow::Borrowed(_) => None,
+            };
+            if let Some(path) = changed {
+                ex.request.path = path.into();
+            }
+            return graph.find_in(section, &ex.request).ok_or(Reason::NoRoute.into());
+        }
+        if let Some(found) = graph.find_in(section, &ex.request) {
+            return Ok(found);
         }
     }
+    graph.find_ingress(listener, &ex.request).ok_or(Reason::NoRoute.into())
 }
 
 /// Why a request goes no further.
@@ -153,15 +197,23 @@ enum Served {
     Backend(Box<Relayed>),
 }
 
+/// A request that met its rule.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    client: &'a Client,
+    graph: &'a Graph,
+    found: &'a Found<'a>,
+    lender: &'a Lender<'a>,
+}
+
 async fn serve(
-    client: &Client,
-    graph: &Graph,
-    found: &Found<'_>,
-    ex: &mut Exchange,
+    way: Way<'_>,
+    ex: &mut Exchange<'_>,
     passed: &mut Passed,
     rest: Rest,
     journey: &mut Journey,
 ) -> Result<Served, Stop> {
+    let Way { client, graph, found, lender } = way;
     let rule = found.rule;
     let permitted = permit::gates(graph, rule, ex, passed).await?;
     permit::transforms(graph, &rule.transforms, ex, passed).await?;
@@ -175,7 +227,7 @@ async fn serve(
     journey.route.set_backend(backend);
     let mirrors = if rest.asking.is_none() { &rule.mirrors[..] } else { &[] };
     let copy = Copy::of(&client.worker, graph, mirrors, &ex.request);
-    let relay = Relay { client, graph, backend, rule };
+    let relay = Relay { client, graph, backend, rule, lender };
     Ok(Served::Backend(relay.send(permitted, ex, copy, rest, journey).await?))
 }
 

@@ -14,6 +14,7 @@
 
 mod accept;
 mod balance;
+mod call;
 mod clock;
 mod config;
 mod conn;
@@ -26,6 +27,7 @@ mod handle;
 mod head;
 mod hop_by_hop;
 mod journey;
+mod lend;
 mod listener;
 mod mirror;
 mod outgoing;
@@ -94,6 +96,7 @@ pub fn start(
         connections: AtomicUsize::new(0),
         connection_cap,
         accepting: AtomicUsize::new(0),
+        kept_bytes: Arc::default(),
     });
     let (listening, listening_rx) = watch::channel(Listening::default());
     let mut threads = Vec::new();

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::forward::{Answer, Forward, Waits};
 use super::handle::{answer, must_close, respond};
 use super::journey::Journey;
+use super::lend::{ClientBody, Lender};
 use super::mirror::Copy;
 use super::outgoing::Outgoing;
 use super::permit::Permitted;
@@ -27,10 +28,9 @@ use crate::graph::{BackendId, BackendProtocol, Rule, Timeouts};
 use crate::policy::{Exchange, ResponseHead};
 use crate::reason::Reason;
 
-/// What the engine gave us of a request, besides its head.
+/// What the engine gave us of a request, besides its head and its body.
 #[derive(Debug)]
 pub struct Rest {
-    pub body: Incoming,
     pub asking: Option<Asking>,
     pub expects_continue: bool,
     pub trailers: bool,
@@ -44,6 +44,7 @@ pub struct Relay<'a> {
     pub graph: &'a Graph,
     pub backend: BackendId,
     pub rule: &'a Rule,
+    pub lender: &'a Lender<'a>,
 }
 
 /// A backend's answer before our part of it.
@@ -63,7 +64,7 @@ impl Relay<'_> {
     pub async fn send(
         self,
         permitted: Permitted,
-        ex: &Exchange,
+        ex: &Exchange<'_>,
         copy: Option<Copy>,
         rest: Rest,
         journey: &mut Journey,
@@ -74,11 +75,19 @@ impl Relay<'_> {
         let mut outgoing = Outgoing::new(&ex.request, is_https)?;
         outgoing.trailers = rest.trailers;
         outgoing.upgrade = rest.asking.as_ref().map(|asking| asking.protocol.clone());
-        outgoing.expects_continue = rest.expects_continue;
         let upload = Upload::new(self.body_idle(journey));
-        let (hold, gate) = hold(rest.expects_continue);
-        let body = FromClient::new(rest.body, &upload, copy, hold);
-        let source = Source::new(body, self.kept_bytes());
+        let mut gate = None;
+        let source = match self.lender.take() {
+            ClientBody::Gone => return Err(Reason::Internal),
+            ClientBody::Kept(bytes) => whole(bytes, &upload, copy),
+            ClientBody::Unread(body) => {
+                outgoing.expects_continue = rest.expects_continue;
+                let (hold, opened) = hold(rest.expects_continue);
+                gate = opened;
+                let body = FromClient::new(body, &upload, copy, hold);
+                Source::new(body, self.kept_bytes())
+            }
+        };
         let now = journey.start_ms / 1000;
         let session = self.rule.session.as_ref().or(backend.session.as_ref());
         let stay = session.map(|s| Stay::read(s, &backend.key, &ex.request.headers, now));
@@ -114,7 +123,7 @@ impl Relay<'_> {
     }
 
     /// When the whole exchange has to be over: by the rule, and by the gRPC client's own word.
-    fn deadline(&self, ex: &Exchange, journey: &Journey) -> Option<Instant> {
+    fn deadline(&self, ex: &Exchange<'_>, journey: &Journey) -> Option<Instant> {
         let of_rule = limit(self.rule.timeouts.request);
         let of_client = journey.is_grpc.then(|| grpc::timeout(&ex.request.headers)).flatten();
         let soonest = of_rule.into_iter().chain(of_client).min()?;
@@ -144,6 +153,17 @@ impl Relay<'_> {
         }
         limits.request_body_idle
     }
+}
+
+/// A body that a policy has read already.
+fn whole(bytes: Bytes, upload: &Upload, copy: Option<Copy>) -> Source {
+    upload.set_whole(bytes.len());
+    if let Some(mut copy) = copy
+        && copy.push(&bytes)
+    {
+        copy.send();
+    }
+    Source::Whole(bytes)
 }
 
 fn hold(expects_continue: bool) -> (Option<Hold>, Option<Arc<Gate>>) {

@@ -18,29 +18,43 @@ use crate::reason::Reason;
 
 /// The body of one request, over all attempts.
 #[derive(Debug)]
-pub struct Source(Option<Rc<RefCell<Kept>>>);
+pub enum Source {
+    /// All of it is there; it may be empty.
+    Whole(Bytes),
+    Client(Rc<RefCell<Kept>>),
+}
 
 impl Source {
     /// Keeps up to `most` bytes of `from`; `None` stands for a request without a body.
     pub fn new(from: Option<FromClient>, most: usize) -> Self {
-        Source(from.map(|from| Rc::new(RefCell::new(Kept::new(from, most)))))
+        match from {
+            None => Source::Whole(Bytes::new()),
+            Some(from) => Source::Client(Rc::new(RefCell::new(Kept::new(from, most)))),
+        }
     }
 
     /// Whether an attempt can still have the whole body.
     pub fn is_whole(&self) -> bool {
-        self.0.as_ref().is_none_or(|kept| kept.borrow().is_whole())
+        match self {
+            Source::Whole(_) => true,
+            Source::Client(kept) => kept.borrow().keeping,
+        }
     }
 
     /// The body for the next attempt; the last one's fails if it is still read.
     pub fn body(&self) -> RequestBody {
-        let Some(kept) = &self.0 else { return RequestBody::Empty };
+        let kept = match self {
+            Source::Whole(bytes) if bytes.is_empty() => return RequestBody::Empty,
+            Source::Whole(bytes) => return RequestBody::Full(bytes.clone()),
+            Source::Client(kept) => kept,
+        };
         let turn = kept.borrow_mut().rewind();
         RequestBody::Client(Replay { kept: Rc::clone(kept), turn })
     }
 
     /// There will be no other attempt.
     pub fn let_go(&self) {
-        if let Some(kept) = &self.0 {
+        if let Source::Client(kept) = self {
             kept.borrow_mut().let_go();
         }
     }
@@ -75,8 +89,9 @@ impl Replay {
     }
 }
 
+/// What has passed of a client's body, and where it comes from.
 #[derive(Debug)]
-struct Kept {
+pub struct Kept {
     from: FromClient,
     data: VecDeque<Bytes>,
     /// Everything that was read of the client is in `data`.
@@ -110,10 +125,6 @@ impl Kept {
             turn: 0,
             reader: None,
         }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.keeping
     }
 
     fn rewind(&mut self) -> u32 {

@@ -70,6 +70,12 @@ impl Upload {
         self.idle.set(idle);
     }
 
+    /// All of the body is there.
+    pub fn set_whole(&self, bytes: usize) {
+        self.received.set(bytes as u64);
+        self.end();
+    }
+
     fn end(&self) {
         if self.ended.get().is_none() {
             self.ended.set(Some(Instant::now()));
@@ -81,7 +87,7 @@ impl Upload {
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    /// A mirror's copy.
+    /// What was read already: a mirror's copy, or what a policy looked at.
     Full(Bytes),
     Client(Replay),
 }
