@@ -212,7 +212,7 @@ pub struct Split {
     pub total: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     pub weight: u32,
     /// A reference that cannot be resolved takes its share of requests and answers 500.
@@ -222,7 +222,7 @@ pub struct Target {
 }
 
 /// A copy of the request goes to `to`, its answer is thrown away (HTTPRoute `requestMirror`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mirror {
     pub to: BackendId,
     /// Of each `denominator` requests `numerator` are copied.
