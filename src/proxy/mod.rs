@@ -42,6 +42,7 @@ mod response_body;
 mod retry;
 mod server;
 mod session;
+mod sniff;
 mod tls;
 mod upgrade;
 mod wire;
