@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::SendRequest;
 use h2::ext::Protocol;
-use h2::SendStream;
 use http::{HeaderMap, Method, Request, StatusCode};
 use support::http2::*;
 use support::*;
