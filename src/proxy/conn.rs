@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::clock;
 use super::config::Limits;
+use super::replay::Replay;
 
 /// Times are of [`clock::ms`]; 0 stands for "not now".
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Drop for Held {
 #[derive(Debug)]
 pub enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Replay>>),
 }
 
 /// A client connection whose reads and writes keep its [`Timeline`].

@@ -68,6 +68,26 @@ pub async fn dial(
     }
 }
 
+/// Connects to `addr` for a stream: no protocol is agreed on above TCP or TLS.
+///
+/// # Errors
+/// Nobody is there, TLS cannot be agreed on, or the backend is one of HTTP or datagrams.
+pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Transport> {
+    let tls = match protocol {
+        BackendProtocol::Tcp => None,
+        BackendProtocol::Tls(tls) => Some(tls),
+        BackendProtocol::Http1 | BackendProtocol::H2c | BackendProtocol::Udp => {
+            return Err(io::Error::other("the backend is not one of streams"));
+        }
+    };
+    let tcp = TcpStream::connect(addr).await?;
+    tune(&tcp)?;
+    let Some(tls) = tls else { return Ok(Transport::Plain(tcp)) };
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector.connect(tls.server_name.clone(), tcp).await?;
+    Ok(Transport::Tls(Box::new(stream)))
+}
+
 /// No waiting for more bytes to send; a dead peer is noticed within about a minute.
 pub fn tune(tcp: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
@@ -119,7 +139,7 @@ async fn start_http2(io: Transport) -> Result<Dialed, DialError> {
 
 /// The bytes of a connection to an endpoint.
 #[derive(Debug)]
-enum Transport {
+pub enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }

@@ -28,7 +28,9 @@ use super::config::Limits;
 use super::conn::{Io, Timeline, Transport, Verdict, millis};
 use super::connect::tune;
 use super::handle::handle;
+use super::replay::Replay;
 use super::response_body::{ResponseBody, Stall};
+use super::stream::{Arrival, Sorted};
 use super::tls::{self, Tls};
 use super::worker::{Counted, Stage, Worker};
 use crate::graph::Protocol;
@@ -102,9 +104,25 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
             None => return,
             Some(is_http2) => (Transport::Plain(stream), None, is_http2),
         },
-        // Streams are not for here.
-        Protocol::Tcp(_) => return,
+        Protocol::Tcp(to) => {
+            let to = Arc::clone(to);
+            drop(listener);
+            return Arrival { worker, peer, public_port }.tcp(to, stream).await;
+        }
         Protocol::Tls(tls) => {
+            let stream = if listener.streams.is_empty() {
+                Replay::from(stream)
+            } else {
+                let arrival = Arrival { worker: Rc::clone(&worker), peer, public_port };
+                match arrival.sort(&listener, stream).await {
+                    Sorted::Http(stream) => stream,
+                    Sorted::Stream(stream) => {
+                        drop(listener);
+                        return stream.run().await;
+                    }
+                    Sorted::Refused => return,
+                }
+            };
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
                 Ok((stream, tls)) => {
                     let is_http2 = tls.is_http2;
