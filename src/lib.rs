@@ -28,6 +28,7 @@ pub mod policy;
 pub mod proxy;
 pub mod reason;
 pub mod reconcile;
+pub mod services;
 pub mod source;
 pub mod telemetry;
 pub mod translate;

@@ -89,6 +89,12 @@ reasons! {
     RateLimited = StatusCode::TOO_MANY_REQUESTS;
     /// Credentials are missing or wrong (RFC 9110, 15.5.2).
     Unauthenticated = StatusCode::UNAUTHORIZED;
+    /// An external authorization service refused the request. It says the status itself.
+    AuthDenied = StatusCode::FORBIDDEN;
+    /// An external authorization service could not be asked, or gave no usable answer.
+    AuthUnavailable = StatusCode::SERVICE_UNAVAILABLE;
+    /// The body is longer than a policy that has to look at it may keep (RFC 9110, 15.5.14).
+    BodyTooLarge = StatusCode::PAYLOAD_TOO_LARGE;
     /// A redirect policy answered.
     Redirected = StatusCode::FOUND;
     /// A direct-response policy answered.

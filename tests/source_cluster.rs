@@ -401,6 +401,113 @@ async fn only_tls_secrets_and_those_that_are_referred_to_are_held() {
     .await;
 }
 
+fn gateway(secrets: &[&str]) -> Value {
+    let refs: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+           "metadata": {"namespace": "a", "name": "g"},
+           "spec": {"gatewayClassName": "tidegate", "listeners": [{
+               "name": "tls", "port": 443, "protocol": "HTTPS",
+               "tls": {"certificateRefs": refs}}]}})
+}
+
+fn named_watches(api: &FakeApi, plural: &str) -> Vec<String> {
+    let watched = |r: &&fake_api::Request| {
+        r.path.ends_with(plural)
+            && r.query.contains("metadata.name")
+            && !r.query.contains("watch=true")
+    };
+    let name = |r: &fake_api::Request| {
+        let (_, name) = r.query.split_once("metadata.name%3D").unwrap();
+        name.split('&').next().unwrap().to_owned()
+    };
+    api.requests().iter().filter(watched).map(name).collect()
+}
+
+#[tokio::test]
+async fn a_certificate_of_any_type_is_held_and_only_the_odd_ones_are_watched_alone() {
+    let api = FakeApi::start().await;
+    api.put(secret("plain", "kubernetes.io/tls"));
+    api.put(secret("odd", "Opaque"));
+    api.put(gateway(&["plain", "odd"]));
+    let mut source = start(&api, Settings::default());
+    let snapshot = pass(&mut source).await;
+    assert!(snapshot.secrets.contains_key(&a("plain")) && snapshot.secrets.contains_key(&a("odd")));
+    assert_eq!(named_watches(&api, "secrets"), ["odd"]);
+
+    // One that comes back as another type is found all the same.
+    api.delete("secrets", "a", "plain");
+    passes(&mut source, |s| !s.secrets.contains_key(&a("plain"))).await;
+    api.put(secret("plain", "Opaque"));
+    passes(&mut source, |s| s.secrets.contains_key(&a("plain"))).await;
+}
+
+#[tokio::test]
+async fn only_config_maps_that_are_referred_to_are_held() {
+    let api = FakeApi::start().await;
+    let config_map = |name: &str, data: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+               "metadata": {"namespace": "a", "name": name}, "data": {"ca.crt": data}})
+    };
+    api.put(config_map("ca", "one"));
+    api.put(config_map("private", "x"));
+    api.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+        "metadata": {"namespace": "a", "name": "p"},
+        "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "s"}],
+                 "validation": {"hostname": "a.test", "caCertificateRefs": [
+                     {"group": "", "kind": "ConfigMap", "name": "ca"}]}}}));
+    let mut source = start(&api, Settings::default());
+    let snapshot = pass(&mut source).await;
+    assert_eq!(snapshot.config_maps.keys().collect::<Vec<_>>(), [&a("ca")]);
+    assert!(!api.requests().iter().any(|r| r.path == "/api/v1/configmaps"), "never all of them");
+
+    api.put(config_map("ca", "two"));
+    passes(&mut source, |s| {
+        s.config_maps[&a("ca")].data.as_ref().is_some_and(|data| data["ca.crt"] == "two")
+    })
+    .await;
+    api.delete("backendtlspolicies", "a", "p");
+    until("it is let go", || source.snapshot().config_maps.is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_standard_channel_is_enough_and_the_experimental_one_may_come_later() {
+    let api = FakeApi::start().await;
+    let experimental = ["xbackends", "xbackendtrafficpolicies", "clustertrustbundles"];
+    experimental.iter().for_each(|plural| api.uninstall(plural));
+    api.put(route("r", "/"));
+    let mut source = start(&api, Settings::default());
+    assert_eq!(names(&pass(&mut source).await), ["r"]);
+    experimental.iter().for_each(|plural| api.install(plural));
+    api.put(json!({"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackend",
+        "metadata": {"namespace": "a", "name": "b"},
+        "spec": {"type": "ExternalHostname", "port": {"number": 443},
+                 "externalHostname": {"hostname": "example.com"}}}));
+    api.put(json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "roots"}, "spec": {"trustBundle": "PEM"}}));
+    let snapshot = passes(&mut source, |s| {
+        s.x_backends.contains_key(&a("b")) && !s.cluster_trust_bundles.is_empty()
+    })
+    .await;
+    assert_eq!(snapshot.x_backends[&a("b")].spec.port.number, 443);
+    let bundle = &snapshot.cluster_trust_bundles[&Key::new("", "roots")];
+    assert_eq!(bundle.spec.trust_bundle, "PEM");
+}
+
+#[tokio::test]
+async fn routes_of_an_older_gateway_api_are_read_in_its_version() {
+    let api = FakeApi::start().await;
+    api.put(json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "TLSRoute",
+        "metadata": {"namespace": "a", "name": "t"},
+        "spec": {"rules": [{"backendRefs": [{"name": "s", "port": 443}]}]}}));
+    // The fake server knows plurals only: the lists of v1 and v1alpha3.
+    api.fail(Failure { plural: "tlsroutes".into(), verb: Some("LIST"), status: 404 }, 2);
+    let mut source = start(&api, Settings::default());
+    let snapshot = pass(&mut source).await;
+    assert_eq!(snapshot.tls_routes[&a("t")].spec.rules[0].backend_refs[0].target.name, "s");
+    let oldest = "/apis/gateway.networking.k8s.io/v1alpha2/tlsroutes";
+    assert!(api.requests().iter().any(|r| r.path == oldest));
+}
+
 #[tokio::test]
 async fn only_named_namespaces_are_looked_at() {
     let api = FakeApi::start().await;

@@ -14,10 +14,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("reason", &[], &[]),
     ("lifecycle", &[], &["tokio"]),
     ("health", &[], &["tokio"]),
-    ("policy", &["reason"], &["tokio"]),
+    ("services", &["reason"], &["hyper", "rustls"]),
+    ("policy", &["reason", "services"], &["tokio"]),
     ("api", &["policy"], &["kube", "k8s_openapi"]),
     ("graph", &["policy", "reason"], &["rustls", "tokio"]),
-    ("translate", &["api", "graph", "policy", "reason"], &["k8s_openapi", "kube", "rustls"]),
+    (
+        "translate",
+        &["api", "graph", "policy", "reason", "services"],
+        &["k8s_openapi", "kube", "rustls"],
+    ),
     (
         "source",
         &["api", "graph", "policy", "translate", "lifecycle"],
@@ -30,7 +35,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "proxy",
-        &["graph", "policy", "lifecycle", "telemetry", "reason"],
+        &["graph", "policy", "services", "lifecycle", "telemetry", "reason"],
         &["hyper", "tokio", "rustls"],
     ),
     ("telemetry", &["graph", "policy", "reason"], &[]),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::gateway::PolicyStatus;
 use super::target::TargetRef;
 use crate::policy::{
-    basic_auth, cors, direct_response, ip_access, redirect, request_headers, response_headers,
-    rewrite,
+    basic_auth, cors, direct_response, external_auth, ip_access, redirect, request_headers,
+    response_headers, rewrite,
 };
 
 /// Policies that are applied together: at least one, each at most once.
@@ -36,7 +36,7 @@ use crate::policy::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.requestHeaders) || has(self.responseHeaders) || has(self.redirect) || has(self.rewrite) || has(self.cors) || has(self.ipAccess) || has(self.basicAuth) || has(self.directResponse)")
+    validation = Rule::new("has(self.requestHeaders) || has(self.responseHeaders) || has(self.redirect) || has(self.rewrite) || has(self.cors) || has(self.ipAccess) || has(self.basicAuth) || has(self.externalAuth) || has(self.directResponse)")
         .message("set at least one policy"),
     validation = Rule::new("[has(self.redirect), has(self.directResponse), has(self.rewrite)].filter(set, set).size() <= 1")
         .message("redirect, directResponse and rewrite exclude each other: set one of them"),
@@ -61,6 +61,9 @@ pub struct MiddlewareSpec {
     /// Asks for a user name and a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<basic_auth::Spec>,
+    /// Asks a service whether the request may go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<external_auth::Spec>,
     /// Edits the fields of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<request_headers::Spec>,

@@ -107,6 +107,16 @@ pub(super) fn path(kind: ObjectKind, key: &Key) -> String {
     path_of(api_version, plural, key)
 }
 
+/// The paths of an object in each version that its kind may be served in, the newest first.
+pub(super) fn paths(kind: ObjectKind, key: &Key) -> impl Iterator<Item = String> {
+    let (newest, _, plural) = kind.names();
+    let group = newest.rsplit_once('/').map_or("", |(group, _)| group);
+    kind.versions().iter().map(move |version| match group {
+        "" => path_of(version, plural, key),
+        group => path_of(&format!("{group}/{version}"), plural, key),
+    })
+}
+
 /// As [`path`], for kinds that are only written.
 pub(super) fn path_of(api_version: &str, plural: &str, key: &Key) -> String {
     let root = if api_version.contains('/') { "/apis" } else { "/api" };
@@ -141,6 +151,18 @@ mod tests {
         assert_eq!(
             path(ObjectKind::Service, &Key::new("ns", "")),
             "/api/v1/namespaces/ns/services"
+        );
+    }
+
+    #[test]
+    fn an_object_has_a_path_in_each_version_of_its_kind() {
+        let paths: Vec<String> = paths(ObjectKind::TcpRoute, &Key::new("ns", "r")).collect();
+        assert_eq!(
+            paths,
+            [
+                "/apis/gateway.networking.k8s.io/v1/namespaces/ns/tcproutes/r",
+                "/apis/gateway.networking.k8s.io/v1alpha2/namespaces/ns/tcproutes/r"
+            ]
         );
     }
 }

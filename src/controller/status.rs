@@ -59,15 +59,22 @@ impl Statuses {
 
     async fn write(&self, wanted: &StatusWrite, version: &str) -> Result<String, Failure> {
         let object = &wanted.object;
-        let path = format!("{}/status", api::path(object.kind, &object.key));
         // Replacing the resourceVersion by itself is how a JSON patch asks for a conflict.
         let patch = json!([
             { "op": "replace", "path": "/metadata/resourceVersion", "value": version },
             { "op": "add", "path": "/status", "value": wanted.status },
         ]);
-        let written: Written =
-            self.api.send(Method::PATCH, &path, "application/json-patch+json", &patch).await?;
-        Ok(written.metadata.resource_version)
+        // An older Gateway API serves the kind in an older version only.
+        for path in api::paths(object.kind, &object.key) {
+            let path = format!("{path}/status");
+            let sent = self.api.send(Method::PATCH, &path, "application/json-patch+json", &patch);
+            match sent.await {
+                Err(Failure::Gone) => {}
+                Err(failure) => return Err(failure),
+                Ok(Written { metadata }) => return Ok(metadata.resource_version),
+            }
+        }
+        Err(Failure::Gone)
     }
 
     /// Keeps what was written in mind, and its event from causing a pass.

@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::Roots;
-use super::backend::trusted;
+use super::backend_tls::trusted;
 use super::tls::provider;
 
 /// What the clients of a TLS port have to show.

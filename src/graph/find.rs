@@ -28,20 +28,41 @@ impl RouteGraph {
         sni: Option<&str>,
         head: &RequestHead,
     ) -> Result<Found<'g>, Reason> {
-        let mut claims = listener.sections.matching(&head.host);
-        let own = claims.next().ok_or(Reason::NoRoute)?;
-        if sni.is_some_and(|sni| sni != &*head.host && !same(listener, sni, own)) {
-            return Err(Reason::Misdirected);
-        }
-        let ingress = claims.flatten().filter(|section| *section.name == *INGRESS);
-        own.iter()
-            .chain(ingress)
-            .find_map(|section| section.find(head).map(|found| self.found(section, found)))
-            .ok_or(Reason::NoRoute)
+        let own = listener.claimed(sni, &head.host)?;
+        let in_own = own.iter().find_map(|section| self.find_in(section, head));
+        in_own.or_else(|| self.find_ingress(listener, head)).ok_or(Reason::NoRoute)
     }
 
-    fn found<'g>(&'g self, section: &'g Section, (id, prefix): (RuleId, &'g str)) -> Found<'g> {
-        Found { id, rule: &self[id], section, prefix }
+    /// The rule of this section alone.
+    pub fn find_in<'g>(&'g self, section: &'g Section, head: &RequestHead) -> Option<Found<'g>> {
+        let (id, prefix) = section.find(head)?;
+        Some(Found { id, rule: &self[id], section, prefix })
+    }
+
+    /// The rule of Ingress, which stands behind the sections that claim the host.
+    pub fn find_ingress<'g>(
+        &'g self,
+        listener: &'g Listener,
+        head: &RequestHead,
+    ) -> Option<Found<'g>> {
+        let others = listener.sections.matching(&head.host).skip(1).flatten();
+        others
+            .filter(|section| *section.name == *INGRESS)
+            .find_map(|section| self.find_in(section, head))
+    }
+}
+
+impl Listener {
+    /// The sections that claim `host`, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// See [`RouteGraph::find`].
+    pub fn claimed(&self, sni: Option<&str>, host: &str) -> Result<&[Arc<Section>], Reason> {
+        let own = self.sections.matching(host).next().ok_or(Reason::NoRoute)?;
+        if sni.is_some_and(|sni| sni != host && !same(self, sni, own)) {
+            return Err(Reason::Misdirected);
+        }
+        Ok(own)
     }
 }
 

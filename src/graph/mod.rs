@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod backend;
+pub mod backend_tls;
 pub mod builder;
 pub mod client_auth;
 pub mod find;
@@ -22,15 +23,15 @@ pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::{Retry, RetryBudget};
-pub use backend::{
-    Backend, BackendKey, BackendProtocol, BackendTls, Balance, Endpoint, EndpointSet, Roots,
-};
+pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
+pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
 pub use find::is_grpc;
@@ -62,16 +63,15 @@ pub struct RouteGraph {
 }
 
 impl RouteGraph {
-    /// The backends of a Service, over all ports and protocols: where its endpoints go.
+    /// The backends that the EndpointSlices of a Service feed, over all ports and protocols.
     pub fn backends_of<'g>(
         &'g self,
         namespace: &'g str,
         service: &'g str,
     ) -> impl Iterator<Item = &'g Backend> {
-        let of = move |key: &BackendKey| {
-            key.kind == "Service" && *key.namespace == *namespace && *key.service == *service
-        };
-        self.backends.iter().filter(move |backend| of(&backend.key))
+        self.backends.iter().filter(move |backend| {
+            *backend.key.namespace == *namespace && backend.slices.as_deref() == Some(service)
+        })
     }
 }
 

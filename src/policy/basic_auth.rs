@@ -93,7 +93,7 @@ impl Policy for BasicAuth {
         Ok(BasicAuth { users, challenge: challenge(realm)?, state: Arc::default() })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let Some((user, password)) = credentials(&ex.request.headers) else {
             return ControlFlow::Break(self.refusal());
         };
@@ -221,7 +221,8 @@ mod tests {
 
     fn policy(lines: &str) -> Result<BasicAuth, Invalid> {
         let data = BTreeMap::from([("auth".to_owned(), lines.as_bytes().to_vec())]);
-        let refs = Refs { secrets: BTreeMap::from([("users".to_owned(), data)]) };
+        let secrets = BTreeMap::from([("users".to_owned(), data)]);
+        let refs = Refs { secrets, ..Refs::default() };
         let secret_ref = SecretRef { name: "users".into() };
         BasicAuth::compile(&Spec { secret_ref, realm: Some("a \"b\"".into()) }, &refs)
     }
@@ -231,7 +232,7 @@ mod tests {
         format!("Basic {token}")
     }
 
-    async fn login(policy: &BasicAuth, field: &str) -> (Option<Reply>, Exchange) {
+    async fn login(policy: &BasicAuth, field: &str) -> (Option<Reply>, Exchange<'static>) {
         let mut ex = exchange("GET", "http://a.example/", &[("authorization", field)]);
         let reply = policy.on_request(&mut ex).await.break_value();
         (reply, ex)

@@ -121,7 +121,7 @@ impl Policy for Cors {
         })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let request = &ex.request.headers;
         let origin = request.get(ORIGIN);
         ex.allowed_origin = origin.filter(|origin| self.origins.allow(origin)).cloned();
@@ -139,7 +139,7 @@ impl Policy for Cors {
         ControlFlow::Break(reply)
     }
 
-    fn on_response(&self, ex: &Exchange, res: &mut ResponseHead) {
+    fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
         // The policy decides, not the backend.
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,

@@ -69,7 +69,7 @@ impl Policy for DirectResponse {
         Ok(DirectResponse { status, body: Bytes::copy_from_slice(body.as_bytes()), content_type })
     }
 
-    async fn on_request(&self, _ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, _ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let mut reply = Reply::of(Reason::DirectResponse);
         reply.status = self.status;
         if !self.body.is_empty() {

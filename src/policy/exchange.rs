@@ -1,18 +1,22 @@
 //! What a policy may see and change: one request, and the head of its response.
 //!
 //! Policies touch heads only through these types, so that the HTTP engine and the form of a
-//! head can change without them. Bodies are not here: a policy that needs one wraps it.
+//! head can change without them. What it takes more than that, the proxy lends: see [`Lent`].
 
+use std::cell::RefCell;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::reason::Reason;
+use crate::services::Services;
 
 /// One request on its way through gates and transforms.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Exchange<'a> {
     pub request: RequestHead,
     pub client: Client,
     /// The path prefix that the matched rule was found by, without a trailing slash, or empty.
@@ -26,24 +30,76 @@ pub struct Exchange {
     pub quota: Option<Quota>,
     /// The request's Origin where a CORS policy allows it: later policies may change the field.
     pub allowed_origin: Option<HeaderValue>,
+    /// What a service wants to stand in the answer's head; whoever puts it there takes it.
+    pub answer_edits: RefCell<Vec<HeaderEdit>>,
+    /// Services to ask, and the body.
+    pub lent: &'a dyn Lent,
 }
 
-impl Exchange {
-    /// An exchange that no policy has seen yet.
-    pub fn new(
-        request: RequestHead,
-        client: Client,
-        matched_prefix: impl Into<Box<str>>,
-        now_ms: u64,
-    ) -> Self {
+/// What the proxy lends to the policies of one request.
+pub trait Lent: Services {
+    /// The whole body of the request. It still goes to the backend afterwards; trailers are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Reason::BodyTooLarge`] if it has more than `most` bytes, [`Reason::Overloaded`] if too
+    /// much is kept already, or why the client did not send all of it.
+    fn body(&self, most: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>>;
+}
+
+impl fmt::Debug for dyn Lent + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
+/// A change to one field of a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderEdit {
+    pub name: HeaderName,
+    pub value: HeaderValue,
+    pub how: HeaderEditKind,
+}
+
+/// What becomes of a field that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderEditKind {
+    /// It is replaced.
+    Set,
+    /// It stays, and another one follows.
+    Append,
+    /// It stays alone.
+    SetIfAbsent,
+    /// It is replaced; if there is none, none is set.
+    SetIfPresent,
+}
+
+impl HeaderEdit {
+    pub fn apply(self, headers: &mut HeaderMap) {
+        let HeaderEdit { name, value, how } = self;
+        let is_there = headers.contains_key(&name);
+        match how {
+            HeaderEditKind::Append => drop(headers.append(name, value)),
+            HeaderEditKind::SetIfAbsent if is_there => {}
+            HeaderEditKind::SetIfPresent if !is_there => {}
+            _ => drop(headers.insert(name, value)),
+        }
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// An exchange that no policy has seen yet, and that has met no rule.
+    pub fn new(request: RequestHead, client: Client, lent: &'a dyn Lent, now_ms: u64) -> Self {
         Exchange {
             request,
             client,
-            matched_prefix: matched_prefix.into(),
+            matched_prefix: Box::default(),
             now_ms,
             consumer: None,
             quota: None,
             allowed_origin: None,
+            answer_edits: RefCell::default(),
+            lent,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Policy for IpAccess {
         Ok(IpAccess { allow, deny: Ranges::parse("deny", &spec.deny)? })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         if self.permits(ex.client.ip) {
             ControlFlow::Continue(())
         } else {

@@ -9,11 +9,14 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use crate::services::ServiceId;
+
 pub mod basic_auth;
 pub mod cors;
 pub mod direct_response;
 pub mod duration;
 pub mod exchange;
+pub mod external_auth;
 pub mod header_edits;
 pub mod ip_access;
 pub mod path_modifier;
@@ -25,7 +28,7 @@ pub mod rewrite;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use exchange::{Client, Exchange, Quota, Reply, RequestHead, ResponseHead, Scheme};
+pub use exchange::{Client, Exchange, Lent, Quota, Reply, RequestHead, ResponseHead, Scheme};
 
 /// One behaviour that can be put on a rule.
 pub trait Policy: Sized {
@@ -37,12 +40,12 @@ pub trait Policy: Sized {
     fn compile(spec: &Self::Spec, refs: &Refs) -> Result<Self, Invalid>;
 
     /// Looks at the request, changes it, or answers it.
-    fn on_request(&self, _ex: &mut Exchange) -> impl Future<Output = ControlFlow<Reply>> {
+    fn on_request(&self, _ex: &mut Exchange<'_>) -> impl Future<Output = ControlFlow<Reply>> {
         std::future::ready(ControlFlow::Continue(()))
     }
 
     /// Changes the head of the response, whoever gave it. It runs only if `on_request` ran.
-    fn on_response(&self, _ex: &Exchange, _res: &mut ResponseHead) {}
+    fn on_response(&self, _ex: &Exchange<'_>, _res: &mut ResponseHead) {}
 
     /// Takes over the state of the same policy in the graph before this one. Called only when
     /// both have the same key and equal Specs.
@@ -54,6 +57,8 @@ pub trait Policy: Sized {
 pub struct Refs {
     /// The data of the Secrets that the Spec names, by Secret name.
     pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// The services that the Spec names, by the field that does.
+    pub services: BTreeMap<&'static str, ServiceId>,
 }
 
 /// Why a Spec cannot be compiled: the field, the cause and the remedy.
@@ -131,14 +136,14 @@ macro_rules! policies {
                 }
             }
 
-            pub async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+            pub async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
                 match self {
                     $(AnyPolicy::$gate(p) => p.on_request(ex).await,)*
                     $(AnyPolicy::$tr(p) => p.on_request(ex).await,)*
                 }
             }
 
-            pub fn on_response(&self, ex: &Exchange, res: &mut ResponseHead) {
+            pub fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
                 match self {
                     $(AnyPolicy::$gate(p) => p.on_response(ex, res),)*
                     $(AnyPolicy::$tr(p) => p.on_response(ex, res),)*
@@ -158,7 +163,8 @@ macro_rules! policies {
 }
 
 policies! {
-    gates: IpAccess(ip_access), Cors(cors), RateLimit(rate_limit), BasicAuth(basic_auth);
+    gates: IpAccess(ip_access), Cors(cors), RateLimit(rate_limit), BasicAuth(basic_auth),
+        ExternalAuth(external_auth);
     transforms: RequestHeaders(request_headers), ResponseHeaders(response_headers),
         Rewrite(rewrite), Redirect(redirect), DirectResponse(direct_response);
 }

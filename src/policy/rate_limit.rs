@@ -133,7 +133,7 @@ impl Policy for RateLimit {
         Ok(RateLimit { bucket: compile_bucket(&spec.local)?, counts })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let (quota, retry_after) = match self.take(ex) {
             Verdict::Admitted(quota) => (quota, None),
             Verdict::Refused { quota, retry_after_s } => (quota, Some(retry_after_s)),
@@ -148,7 +148,7 @@ impl Policy for RateLimit {
         ControlFlow::Break(reply)
     }
 
-    fn on_response(&self, ex: &Exchange, res: &mut ResponseHead) {
+    fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
         if let Some(quota) = ex.quota {
             describe(quota, &mut res.headers);
         }
@@ -166,7 +166,7 @@ impl Policy for RateLimit {
 }
 
 impl RateLimit {
-    fn take(&self, ex: &Exchange) -> Verdict {
+    fn take(&self, ex: &Exchange<'_>) -> Verdict {
         match &self.counts {
             Counts::All(full_at) => self.bucket.take(full_at, ex.now_ms),
             Counts::ByClient { header, clients } => {
@@ -180,7 +180,7 @@ impl RateLimit {
 
 impl Clients {
     /// What stands for the client: a hash of all values of the header field, or of the address.
-    fn key(&self, header: Option<&HeaderName>, ex: &Exchange) -> u64 {
+    fn key(&self, header: Option<&HeaderName>, ex: &Exchange<'_>) -> u64 {
         let mut hasher = self.seed.build_hasher();
         let mut found = false;
         for value in header.into_iter().flat_map(|name| ex.request.headers.get_all(name)) {
@@ -248,7 +248,7 @@ mod tests {
         Key { r#type: KeyType::All, header: None }
     }
 
-    fn from(ip: &str, headers: &[(&str, &str)]) -> Exchange {
+    fn from(ip: &str, headers: &[(&str, &str)]) -> Exchange<'static> {
         let mut ex = exchange("GET", "http://a.example/", headers);
         ex.client.ip = ip.parse().unwrap();
         ex

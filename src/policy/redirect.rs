@@ -86,7 +86,7 @@ impl Policy for Redirect {
         })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         ControlFlow::Break(match HeaderValue::try_from(self.location(ex)) {
             Ok(location) => {
                 let mut reply = Reply::of(Reason::Redirected);
@@ -101,7 +101,7 @@ impl Policy for Redirect {
 }
 
 impl Redirect {
-    fn location(&self, ex: &Exchange) -> String {
+    fn location(&self, ex: &Exchange<'_>) -> String {
         let request = &ex.request;
         let scheme = self.scheme.unwrap_or(request.scheme);
         let port = match (self.port, self.scheme) {

@@ -18,7 +18,7 @@ impl Policy for RequestHeaders {
         HeaderEdits::compile(spec).map(RequestHeaders)
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         self.0.apply(&mut ex.request.headers);
         ControlFlow::Continue(())
     }

@@ -16,7 +16,7 @@ impl Policy for ResponseHeaders {
         HeaderEdits::compile(spec).map(ResponseHeaders)
     }
 
-    fn on_response(&self, _ex: &Exchange, res: &mut ResponseHead) {
+    fn on_response(&self, _ex: &Exchange<'_>, res: &mut ResponseHead) {
         self.0.apply(&mut res.headers);
     }
 }

@@ -73,7 +73,7 @@ impl Policy for Rewrite {
         Ok(Rewrite { hostname: spec.hostname.as_deref().map(hostname).transpose()?, path })
     }
 
-    async fn on_request(&self, ex: &mut Exchange) -> ControlFlow<Reply> {
+    async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         if let Some(hostname) = &self.hostname {
             ex.request.upstream_host = Some(hostname.clone());
         }

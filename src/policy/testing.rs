@@ -1,11 +1,16 @@
 //! Requests for the tests of policies and of the graph.
 
+use std::future::ready;
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{Client, Exchange, Policy, Reply, RequestHead, Scheme};
+use super::{Client, Exchange, Lent, Policy, Reply, RequestHead, Scheme};
+use crate::reason::Reason;
+use crate::services::{Answer, Limits, ServiceId, Services};
 
 /// The head of a request for an absolute URL.
 pub fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -28,20 +33,51 @@ pub fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> RequestHead {
 }
 
 /// A request from 192.0.2.1 to a listener on the scheme's own port.
-pub fn exchange(method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange {
+pub fn exchange(method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange<'static> {
+    exchange_with(&Nothing, method, url, headers)
+}
+
+/// The same, with what the proxy lends.
+pub fn exchange_with<'a>(
+    lent: &'a dyn Lent,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> Exchange<'a> {
     let request = head(method, url, headers);
     let peer = "192.0.2.1:50000".parse().unwrap();
     let listener_port = request.scheme.default_port();
     let client = Client { peer, ip: std::net::SocketAddr::ip(&peer), listener_port };
-    Exchange::new(request, client, "", 1_700_000_000_000)
+    Exchange::new(request, client, lent, 1_700_000_000_000)
+}
+
+/// Lends no services, and a body of no bytes.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Services for Nothing {
+    fn call(
+        &self,
+        _: ServiceId,
+        _: Request<Bytes>,
+        _: Limits,
+    ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
+        Box::pin(ready(Err(Reason::NoEndpoints)))
+    }
+}
+
+impl Lent for Nothing {
+    fn body(&self, _: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
+        Box::pin(ready(Ok(Bytes::new())))
+    }
 }
 
 /// What a policy that never waits does to a request.
-pub fn run<P: Policy>(policy: &P, ex: &mut Exchange) -> ControlFlow<Reply> {
+pub fn run<P: Policy>(policy: &P, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
     policy.on_request(ex).now_or_never().expect("a policy that does not wait")
 }
 
 /// The answer of a policy that never waits, if it gives one.
-pub fn answer<P: Policy>(policy: &P, ex: &mut Exchange) -> Option<Reply> {
+pub fn answer<P: Policy>(policy: &P, ex: &mut Exchange<'_>) -> Option<Reply> {
     run(policy, ex).break_value()
 }

@@ -133,59 +133,66 @@ async fn write<D: AsyncWrite + Unpin>(sink: &mut D, bytes: &[u8]) -> io::Result<
 #[cfg(test)]
 mod tests {
     use tokio::io::{DuplexStream, duplex};
-    use tokio::task::JoinHandle;
+    use tokio::join;
 
     use super::*;
 
-    /// The client's and the backend's end of a stream with small pipes, and how it will end.
-    fn stream(
+    /// Carries between small pipes while `script` plays client and backend. How the stream
+    /// ended, and what was received and sent.
+    async fn play(
         idle: Duration,
-    ) -> (DuplexStream, DuplexStream, JoinHandle<(Result<(), Reason>, u64, u64)>) {
+        script: impl AsyncFnOnce(DuplexStream, DuplexStream),
+    ) -> (Result<(), Reason>, u64, u64) {
         let (client, mut client_side) = duplex(1024);
         let (backend, mut backend_side) = duplex(1024);
-        let task = tokio::spawn(async move {
-            let progress = Progress::default();
+        let progress = Progress::default();
+        let carrying = async {
             let end = carry(&mut client_side, &mut backend_side, &progress, idle).await;
-            (end, progress.received.get(), progress.sent.get())
-        });
-        (client, backend, task)
+            drop((client_side, backend_side));
+            end
+        };
+        let (end, ()) = join!(carrying, script(client, backend));
+        (end, progress.received.get(), progress.sent.get())
+    }
+
+    async fn rest(stream: &mut DuplexStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        bytes
     }
 
     #[tokio::test]
     async fn each_way_ends_on_its_own() {
-        let (mut client, mut backend, task) = stream(Duration::ZERO);
-        client.write_all(b"question").await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut asked = Vec::new();
-        backend.read_to_end(&mut asked).await.unwrap();
-        assert_eq!(asked, b"question");
-        backend.write_all(b"a late answer").await.unwrap();
-        backend.shutdown().await.unwrap();
-        let mut answered = Vec::new();
-        client.read_to_end(&mut answered).await.unwrap();
-        assert_eq!(answered, b"a late answer");
-        assert_eq!(task.await.unwrap(), (Ok(()), 8, 13));
+        let end = play(Duration::ZERO, async |mut client, mut backend| {
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(rest(&mut backend).await, b"question");
+            backend.write_all(b"a late answer").await.unwrap();
+            backend.shutdown().await.unwrap();
+            assert_eq!(rest(&mut client).await, b"a late answer");
+        });
+        assert_eq!(end.await, (Ok(()), 8, 13));
     }
 
     #[tokio::test]
     async fn a_sink_that_takes_nothing_stops_its_source() {
-        let (mut client, _backend, task) = stream(Duration::from_millis(50));
-        assert!(client.write_all(&[0; 1 << 20]).await.is_err(), "all of it was taken");
-        let (end, received, _) = task.await.unwrap();
+        let idle = Duration::from_millis(50);
+        let end = play(idle, async |mut client, _backend| {
+            assert!(client.write_all(&[0; 1 << 20]).await.is_err(), "all of it was taken");
+        });
+        let (end, received, _) = end.await;
         assert_eq!(end, Err(Reason::IdleTimeout));
         assert!(received <= BUFFER as u64, "{received}");
     }
 
     #[tokio::test]
     async fn what_a_backend_sent_before_it_went_reaches_the_client() {
-        let (mut client, mut backend, task) = stream(Duration::ZERO);
-        backend.write_all(b"last words").await.unwrap();
-        drop(backend);
-        client.write_all(b"to nobody").await.unwrap();
-        let mut answered = Vec::new();
-        client.read_to_end(&mut answered).await.unwrap();
-        assert_eq!(answered, b"last words");
-        drop(client);
-        assert_eq!(task.await.unwrap().0, Err(Reason::UpstreamReset));
+        let end = play(Duration::ZERO, async |mut client, mut backend| {
+            backend.write_all(b"last words").await.unwrap();
+            drop(backend);
+            client.write_all(b"to nobody").await.unwrap();
+            assert_eq!(rest(&mut client).await, b"last words");
+        });
+        assert_eq!(end.await.0, Err(Reason::UpstreamReset));
     }
 }

@@ -69,6 +69,9 @@ pub struct Limits {
     pub pool_streams: usize,
     /// Bytes of a request's body that are kept for a mirror; longer ones are not mirrored.
     pub mirror_bytes: usize,
+    /// Bytes of all bodies that policies may have kept at once, in the whole process; a request
+    /// that finds no room is answered 503.
+    pub kept_bytes: usize,
     pub http2: Http2Limits,
     /// After the process left the load balancers' lists: how long until connections are asked
     /// to move. Before that they would come back to this pod.
@@ -127,6 +130,7 @@ impl Default for Limits {
             pool_idle_timeout: seconds(55),
             pool_streams: 100,
             mirror_bytes: 64 * 1024,
+            kept_bytes: 64 * 1024 * 1024,
             http2: Http2Limits::default(),
             move_after: seconds(2),
             drain_idle: seconds(3),

@@ -13,12 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::clock;
 use super::config::Limits;
-use super::replay::Replay;
+use super::wire::Wire;
 
 /// Times are of [`clock::ms`]; 0 stands for "not now".
 #[derive(Debug)]
@@ -175,33 +173,11 @@ impl Drop for Held {
     }
 }
 
-/// The bytes of a client connection, in clear text or over TLS.
-#[derive(Debug)]
-pub enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<Replay>>),
-}
-
 /// A client connection whose reads and writes keep its [`Timeline`].
 #[derive(Debug)]
 pub struct Io {
-    pub transport: Transport,
+    pub wire: Wire,
     pub timeline: Arc<Timeline>,
-}
-
-macro_rules! forward {
-    ($self:ident, $io:ident => $call:expr) => {
-        match &mut $self.transport {
-            Transport::Plain(stream) => {
-                let $io = Pin::new(stream);
-                $call
-            }
-            Transport::Tls(stream) => {
-                let $io = Pin::new(&mut **stream);
-                $call
-            }
-        }
-    };
 }
 
 impl AsyncRead for Io {
@@ -211,7 +187,7 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(forward!(self, io => io.poll_read(cx, buf)))?;
+        ready!(Pin::new(&mut self.wire).poll_read(cx, buf))?;
         self.timeline.read(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }
@@ -223,7 +199,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = forward!(self, io => io.poll_write(cx, buf));
+        let result = Pin::new(&mut self.wire).poll_write(cx, buf);
         self.timeline.wrote(result.is_ready());
         result
     }
@@ -233,27 +209,24 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = forward!(self, io => io.poll_write_vectored(cx, bufs));
+        let result = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
         self.timeline.wrote(result.is_ready());
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = forward!(self, io => io.poll_flush(cx));
+        let result = Pin::new(&mut self.wire).poll_flush(cx);
         // TLS takes bytes before the socket does: only a flush tells that they went.
         self.timeline.wrote(result.is_ready());
         result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, io => io.poll_shutdown(cx))
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 

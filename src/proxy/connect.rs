@@ -2,23 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::replay::Replay;
 use super::request_body::RequestBody;
 use super::server::LocalExecutor;
+use super::wire::Wire;
 use crate::graph::{BackendProtocol, BackendTls};
 
 /// Bytes that are read of an answer before they are used, and decoded fields of an answer.
@@ -54,15 +52,15 @@ pub async fn dial(
     let tcp = TcpStream::connect(addr).await?;
     tune(&tcp)?;
     match protocol {
-        BackendProtocol::Http1 => start_http1(Transport::Plain(tcp)).await,
-        BackendProtocol::H2c => start_http2(Transport::Plain(tcp)).await,
+        BackendProtocol::Http1 => start_http1(Wire::plain(tcp)).await,
+        BackendProtocol::H2c => start_http2(Wire::plain(tcp)).await,
         BackendProtocol::Tcp | BackendProtocol::Udp => Err(DialError::NotHttp),
         BackendProtocol::Tls(tls) => {
             let stream = TlsConnector::from(client_config(tls, http1))
-                .connect(tls.server_name.clone(), tcp)
+                .connect(tls.server_name.clone(), Replay::from(tcp))
                 .await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let io = Transport::Tls(Box::new(stream));
+            let io = Wire::tls(stream);
             if is_http2 { start_http2(io).await } else { start_http1(io).await }
         }
     }
@@ -72,7 +70,7 @@ pub async fn dial(
 ///
 /// # Errors
 /// Nobody is there, TLS cannot be agreed on, or the backend is one of HTTP or datagrams.
-pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Transport> {
+pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Wire> {
     let tls = match protocol {
         BackendProtocol::Tcp => None,
         BackendProtocol::Tls(tls) => Some(tls),
@@ -82,10 +80,10 @@ pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Tr
     };
     let tcp = TcpStream::connect(addr).await?;
     tune(&tcp)?;
-    let Some(tls) = tls else { return Ok(Transport::Plain(tcp)) };
+    let Some(tls) = tls else { return Ok(Wire::plain(tcp)) };
     let connector = TlsConnector::from(Arc::clone(&tls.config));
-    let stream = connector.connect(tls.server_name.clone(), tcp).await?;
-    Ok(Transport::Tls(Box::new(stream)))
+    let stream = connector.connect(tls.server_name.clone(), Replay::from(tcp)).await?;
+    Ok(Wire::tls(stream))
 }
 
 /// No waiting for more bytes to send; a dead peer is noticed within about a minute.
@@ -107,7 +105,7 @@ fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-async fn start_http1(io: Transport) -> Result<Dialed, DialError> {
+async fn start_http1(io: Wire) -> Result<Dialed, DialError> {
     let (sender, connection) =
         http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await?;
     spawn_local(async move {
@@ -118,7 +116,7 @@ async fn start_http1(io: Transport) -> Result<Dialed, DialError> {
     Ok(Dialed::Http1(sender))
 }
 
-async fn start_http2(io: Transport) -> Result<Dialed, DialError> {
+async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -135,69 +133,4 @@ async fn start_http2(io: Transport) -> Result<Dialed, DialError> {
         }
     });
     Ok(Dialed::Http2(sender))
-}
-
-/// The bytes of a connection to an endpoint.
-#[derive(Debug)]
-pub enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-macro_rules! forward {
-    ($self:ident, $io:ident => $call:expr) => {
-        match $self.get_mut() {
-            Transport::Plain(stream) => {
-                let $io = Pin::new(stream);
-                $call
-            }
-            Transport::Tls(stream) => {
-                let $io = Pin::new(&mut **stream);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        forward!(self, io => io.poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        forward!(self, io => io.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        forward!(self, io => io.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, io => io.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, io => io.poll_shutdown(cx))
-    }
 }

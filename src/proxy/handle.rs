@@ -1,5 +1,6 @@
 //! One exchange, from the head of the request to the head of the response.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::forward::{Answer, Forward, Waits};
 use super::journey::{Journey, Route};
+use super::lend::{ClientBody, Lender};
 use super::mirror::Copy;
 use super::outgoing::{Outgoing, client_authority};
 use super::permit::{self, Answered, Passed, Permitted};
@@ -19,13 +21,16 @@ use super::server::Client;
 use super::upgrade::{self, Asking, Tunnel};
 use super::worker::Graph;
 use super::{clock, forwarded, head, hop_by_hop, reply};
-use crate::graph::{Action, BackendId, BackendProtocol, Found, Split, Target, Timeouts};
+use crate::graph::normal::normalise;
+use crate::graph::{
+    Action, BackendId, BackendProtocol, Found, Listener, RouteGraph, Section, Split, Target,
+    Timeouts,
+};
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
 use crate::reason::Reason;
 
-/// What the engine gave us of a request, besides its head.
+/// What the engine gave us of a request, besides its head and its body.
 struct Rest {
-    body: Incoming,
     asking: Option<Asking>,
     expects_continue: bool,
     trailers: bool,
@@ -47,7 +52,7 @@ pub async fn handle(
     let expects_continue = expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
     let target = parts.uri.clone();
-    let rest = Rest { body, asking, expects_continue, trailers: asked.trailers, stall };
+    let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall };
     let mut head = match head::check(parts, client.scheme(), &client.worker.config.limits) {
         Ok(head) => head,
         Err(refused) => {
@@ -71,7 +76,7 @@ pub async fn handle(
     if client.worker.common.pressure.is_critical() {
         return refuse(journey, Reason::Overloaded, true);
     }
-    route(client, graph, head, rest, journey).await
+    route(client, graph, head, body, rest, journey).await
 }
 
 /// A request for another protocol, by Upgrade or by extended CONNECT.
@@ -93,26 +98,38 @@ async fn route(
     client: Rc<Client>,
     graph: Graph,
     head: RequestHead,
+    body: Incoming,
     rest: Rest,
     mut journey: Box<Journey>,
 ) -> Response<ResponseBody> {
     let Some(listener) = graph.listeners.get(&client.port) else {
         return refuse(journey, Reason::NoRoute, true);
     };
-    let found = match graph.find(listener, client.sni(), &head) {
-        Ok(found) => found,
+    let sections = match listener.claimed(client.sni(), &head.host) {
+        Ok(sections) => sections,
         Err(reason) => return refuse(journey, reason, false),
     };
-    journey.section = Some(Arc::clone(&found.section.name));
-    journey.route = Route::InGraph { graph: Rc::clone(&graph), rule: found.id, backend: None };
     let peer = policy::Client {
         peer: client.peer,
         ip: journey.client_ip,
         listener_port: client.public_port,
     };
-    let mut ex = Exchange::new(head, peer, found.prefix, journey.start_ms);
+    let lender = Lender::new(&client.worker, &graph, body);
+    let mut ex = Exchange::new(head, peer, &lender, journey.start_ms);
     let mut passed = Passed::default();
-    let result = serve(&client, &graph, &found, &mut ex, &mut passed, rest, &mut journey).await;
+    let mut timeouts = Timeouts::default();
+    let result = match meet(&graph, listener, sections, &mut ex, &mut passed, &mut journey).await {
+        Err(stop) => Err(stop),
+        Ok(found) => {
+            journey.section = Some(Arc::clone(&found.section.name));
+            journey.route =
+                Route::InGraph { graph: Rc::clone(&graph), rule: found.id, backend: None };
+            ex.matched_prefix = found.prefix.into();
+            timeouts = found.rule.timeouts;
+            let way = Way { client: &client, graph: &graph, found: &found, lender: &lender };
+            serve(way, &mut ex, &mut passed, rest, &mut journey).await
+        }
+    };
     journey.consumer = ex.consumer.take();
     let served = match result {
         Ok(served) => served,
@@ -121,10 +138,39 @@ async fn route(
     let mut finish = |head: &mut ResponseHead| passed.respond(&graph, &ex, head);
     match served {
         Served::Own(own) => answer(journey, own, &mut finish, false),
-        Served::Backend(backend) => {
-            backend.respond(&client, found.rule.timeouts, journey, &mut finish)
+        Served::Backend(backend) => backend.respond(&client, timeouts, journey, &mut finish),
+    }
+}
+
+/// Looks for the rule, section by section. A section's own filters run before its routes are
+/// looked at, and may change what these see, but not the host: a request that they have seen
+/// belongs to this section, and nobody else is asked (GEP-5224).
+async fn meet<'g>(
+    graph: &'g RouteGraph,
+    listener: &'g Listener,
+    sections: &'g [Arc<Section>],
+    ex: &mut Exchange<'_>,
+    passed: &mut Passed,
+    journey: &mut Journey,
+) -> Result<Found<'g>, Stop> {
+    for section in sections {
+        if !section.filters.is_empty() {
+            journey.section = Some(Arc::clone(&section.name));
+            permit::filters(graph, &section.filters, ex, passed).await?;
+            let changed = match normalise(&ex.request.path)? {
+                Cow::Owned(path) => Some(path),
+                Cow::Borrowed(_) => None,
+            };
+            if let Some(path) = changed {
+                ex.request.path = path.into();
+            }
+            return graph.find_in(section, &ex.request).ok_or(Reason::NoRoute.into());
+        }
+        if let Some(found) = graph.find_in(section, &ex.request) {
+            return Ok(found);
         }
     }
+    graph.find_ingress(listener, &ex.request).ok_or(Reason::NoRoute.into())
 }
 
 /// Why a request goes no further.
@@ -172,15 +218,23 @@ struct FromBackendHead {
     stall: Option<Rc<Stall>>,
 }
 
+/// A request that met its rule.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    client: &'a Client,
+    graph: &'a Graph,
+    found: &'a Found<'a>,
+    lender: &'a Lender<'a>,
+}
+
 async fn serve(
-    client: &Client,
-    graph: &Graph,
-    found: &Found<'_>,
-    ex: &mut Exchange,
+    way: Way<'_>,
+    ex: &mut Exchange<'_>,
     passed: &mut Passed,
     rest: Rest,
     journey: &mut Journey,
 ) -> Result<Served, Stop> {
+    let Way { client, graph, found, lender } = way;
     let rule = found.rule;
     let permitted = permit::gates(graph, rule, ex, passed).await?;
     permit::transforms(graph, &rule.transforms, ex, passed).await?;
@@ -194,7 +248,7 @@ async fn serve(
     journey.route.set_backend(backend);
     let mirrors = if rest.asking.is_none() { &rule.mirrors[..] } else { &[] };
     let copy = Copy::of(&client.worker, graph, mirrors, &ex.request);
-    let to = To { client, graph, backend, timeouts: rule.timeouts };
+    let to = To { client, graph, backend, timeouts: rule.timeouts, lender };
     Ok(Served::Backend(to.forward(permitted, ex, copy, rest, journey).await?))
 }
 
@@ -216,13 +270,14 @@ struct To<'a> {
     graph: &'a Graph,
     backend: BackendId,
     timeouts: Timeouts,
+    lender: &'a Lender<'a>,
 }
 
 impl To<'_> {
     async fn forward(
         self,
         permitted: Permitted,
-        ex: &Exchange,
+        ex: &Exchange<'_>,
         copy: Option<Copy>,
         rest: Rest,
         journey: &mut Journey,
@@ -233,10 +288,18 @@ impl To<'_> {
         let mut outgoing = Outgoing::new(&ex.request, is_https)?;
         outgoing.trailers = rest.trailers;
         outgoing.upgrade = rest.asking.as_ref().map(|asking| asking.protocol.clone());
-        outgoing.expects_continue = rest.expects_continue;
         let upload = Upload::new(self.body_idle(&ex.request));
-        let (hold, gate) = hold(rest.expects_continue);
-        let body = RequestBody::of(rest.body, &upload, copy, hold);
+        let mut gate = None;
+        let body = match self.lender.take() {
+            ClientBody::Gone => return Err(Reason::Internal),
+            ClientBody::Kept(bytes) => RequestBody::whole(bytes, &upload, copy),
+            ClientBody::Unread(body) => {
+                outgoing.expects_continue = rest.expects_continue;
+                let (hold, opened) = hold(rest.expects_continue);
+                gate = opened;
+                RequestBody::of(body, &upload, copy, hold)
+            }
+        };
         let deadline = limit(self.timeouts.request).map(|limit| journey.start + limit);
         let waits = match (self.timeouts.backend_request, self.timeouts.request) {
             // The rule's own limit of the whole is meant to be reached.

@@ -14,6 +14,7 @@
 
 mod accept;
 mod balance;
+mod call;
 mod carry;
 mod clock;
 mod config;
@@ -26,6 +27,7 @@ mod head;
 mod hello;
 mod hop_by_hop;
 mod journey;
+mod lend;
 mod listener;
 mod mirror;
 mod outgoing;
@@ -41,6 +43,7 @@ mod server;
 mod stream;
 mod tls;
 mod upgrade;
+mod wire;
 mod worker;
 
 use std::io;
@@ -92,6 +95,7 @@ pub fn start(
         connections: AtomicUsize::new(0),
         connection_cap,
         accepting: AtomicUsize::new(0),
+        kept_bytes: Arc::default(),
     });
     let (listening, listening_rx) = watch::channel(Listening::default());
     let mut threads = Vec::new();

@@ -27,18 +27,29 @@ pub struct Passed(Vec<PolicyId>);
 pub async fn gates(
     graph: &RouteGraph,
     rule: &Rule,
-    ex: &mut Exchange,
+    ex: &mut Exchange<'_>,
     passed: &mut Passed,
 ) -> Result<Permitted, Answered> {
     run(graph, &rule.gates, ex, passed).await?;
     Ok(Permitted(()))
 }
 
+/// Runs the filters of a listener, before a rule is looked for: strictly in their order
+/// (GEP-5224).
+pub async fn filters(
+    graph: &RouteGraph,
+    ids: &[PolicyId],
+    ex: &mut Exchange<'_>,
+    passed: &mut Passed,
+) -> Result<(), Answered> {
+    run(graph, ids, ex, passed).await
+}
+
 /// Lets every transform of `ids` change the request, or answer it (a redirect).
 pub async fn transforms(
     graph: &RouteGraph,
     ids: &[PolicyId],
-    ex: &mut Exchange,
+    ex: &mut Exchange<'_>,
     passed: &mut Passed,
 ) -> Result<(), Answered> {
     run(graph, ids, ex, passed).await
@@ -47,7 +58,7 @@ pub async fn transforms(
 async fn run(
     graph: &RouteGraph,
     ids: &[PolicyId],
-    ex: &mut Exchange,
+    ex: &mut Exchange<'_>,
     passed: &mut Passed,
 ) -> Result<(), Answered> {
     for id in ids {
@@ -62,7 +73,7 @@ async fn run(
 
 impl Passed {
     /// Lets the policies change the head of the response, the last one first.
-    pub fn respond(&self, graph: &RouteGraph, ex: &Exchange, head: &mut ResponseHead) {
+    pub fn respond(&self, graph: &RouteGraph, ex: &Exchange<'_>, head: &mut ResponseHead) {
         for id in self.0.iter().rev() {
             graph[*id].policy.on_response(ex, head);
         }

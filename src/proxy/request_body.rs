@@ -79,7 +79,7 @@ impl Upload {
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    /// A mirror's copy.
+    /// What was read already: a mirror's copy, or what a policy looked at.
     Full(Bytes),
     Client(Box<FromClient>),
 }
@@ -110,6 +110,18 @@ impl RequestBody {
         }
         let upload = Rc::clone(upload);
         RequestBody::Client(Box::new(FromClient { inner, upload, sleep: None, hold, copy }))
+    }
+
+    /// A body that was read already.
+    pub fn whole(bytes: Bytes, upload: &Upload, copy: Option<Copy>) -> Self {
+        upload.received.set(bytes.len() as u64);
+        upload.end();
+        if let Some(mut copy) = copy
+            && copy.push(&bytes)
+        {
+            copy.send();
+        }
+        if bytes.is_empty() { RequestBody::Empty } else { RequestBody::Full(bytes) }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -25,13 +25,14 @@ use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use super::clock;
 use super::config::Limits;
-use super::conn::{Io, Timeline, Transport, Verdict, millis};
+use super::conn::{Io, Timeline, Verdict, millis};
 use super::connect::tune;
 use super::handle::handle;
 use super::replay::Replay;
 use super::response_body::{ResponseBody, Stall};
 use super::stream::{Arrival, Sorted};
 use super::tls::{self, Tls};
+use super::wire::Wire;
 use super::worker::{Counted, Stage, Worker};
 use crate::graph::Protocol;
 use crate::policy::Scheme;
@@ -99,10 +100,10 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
         return tracing::debug!(%error, %peer, "a client's socket cannot be used");
     }
     let limits = &worker.config.limits;
-    let (transport, tls, is_http2) = match &listener.protocol {
+    let (wire, tls, is_http2) = match &listener.protocol {
         Protocol::Http => match sniff(&worker, &stream, limits.header_timeout).await {
             None => return,
-            Some(is_http2) => (Transport::Plain(stream), None, is_http2),
+            Some(is_http2) => (Wire::plain(stream), None, is_http2),
         },
         Protocol::Tcp(to) => {
             let to = Arc::clone(to);
@@ -126,7 +127,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
                 Ok((stream, tls)) => {
                     let is_http2 = tls.is_http2;
-                    (Transport::Tls(Box::new(stream)), Some(tls), is_http2)
+                    (Wire::tls(stream), Some(tls), is_http2)
                 }
                 Err(error) => {
                     worker.telemetry.handshake_failed(public_port);
@@ -146,7 +147,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
         tls,
         guard: Rc::downgrade(&guard),
     });
-    speak(&client, Io { transport, timeline }, is_http2).await;
+    speak(&client, Io { wire, timeline }, is_http2).await;
 }
 
 /// Whether a client in clear text begins with the HTTP/2 preface (prior knowledge). `None` if

@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
-use tokio_rustls::server::TlsStream;
 
 use super::balance::{InFlight, Tried, avoid, pick};
 use super::carry::carry;
-use super::connect::{self, Transport};
+use super::connect;
 use super::handle::choose;
 use super::hello;
 use super::passage::Passage;
 use super::replay::Replay;
 use super::tls;
+use super::wire::Wire;
 use super::worker::Worker;
 use crate::graph::{Action, Backend, Listener, ListenerTls, Protocol, RouteGraph, Stream, TlsUse};
 use crate::reason::Reason;
@@ -68,7 +67,7 @@ impl Arrival {
     /// Serves a TCP connection to its end.
     pub async fn tcp(self, stream: Arc<Stream>, client: TcpStream) {
         let passage = self.begin(StreamKind::Tcp);
-        serve(&self.worker, stream, "", Replay::from(client), passage).await;
+        serve(&self.worker, stream, "", Wire::plain(client), passage).await;
     }
 
     /// Reads the server name of a TLS connection and says whose it is. Only for ports that have
@@ -135,14 +134,14 @@ impl TlsArrival {
         let name = server_name.clone().unwrap_or_default();
         passage.sni = server_name;
         let Some(config) = end_here else {
-            return serve(&arrival.worker, stream, &name, client, passage).await;
+            return serve(&arrival.worker, stream, &name, Wire::plain(client), passage).await;
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match tls::accept(client, &config, left).await {
             Ok((client, tls)) => {
                 passage.secured(&tls);
                 drop(config);
-                serve(&arrival.worker, stream, &name, client, passage).await;
+                serve(&arrival.worker, stream, &name, Wire::tls(client), passage).await;
             }
             Err(error) => {
                 passage.section = Some(Arc::clone(&stream.name));
@@ -154,38 +153,12 @@ impl TlsArrival {
     }
 }
 
-/// A client's side of a stream.
-trait Socket: AsyncRead + AsyncWrite + Unpin {
-    fn tcp(&self) -> &TcpStream;
-}
-
-impl Socket for Replay {
-    fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-}
-
-impl Socket for TlsStream<Replay> {
-    fn tcp(&self) -> &TcpStream {
-        &self.get_ref().0.tcp
-    }
-}
-
-impl Socket for Transport {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Transport::Plain(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
-        }
-    }
-}
-
 /// Connects a client to the backend of its rule, and carries bytes until both have ended.
-async fn serve<C: Socket>(
+async fn serve(
     worker: &Rc<Worker>,
     stream: Arc<Stream>,
     name: &str,
-    mut client: C,
+    mut client: Wire,
     mut passage: Passage,
 ) {
     passage.section = Some(Arc::clone(&stream.name));
@@ -223,7 +196,7 @@ async fn open(
     stream: &Stream,
     name: &str,
     passage: &mut Passage,
-) -> Result<(Transport, InFlight), Reason> {
+) -> Result<(Wire, InFlight), Reason> {
     let graph = worker.graph();
     let backend = backend(&graph, stream, name, passage)?;
     if worker.common.pressure.is_critical() {
@@ -269,7 +242,7 @@ pub fn backend<'g>(
     Ok(backend)
 }
 
-async fn dial(worker: &Worker, backend: &Backend, addr: SocketAddr) -> Result<Transport, Reason> {
+async fn dial(worker: &Worker, backend: &Backend, addr: SocketAddr) -> Result<Wire, Reason> {
     let start = Instant::now();
     let dialed = timeout(backend.connect_timeout, connect::open(addr, &backend.protocol)).await;
     let reason = match &dialed {

@@ -40,6 +40,8 @@ pub struct Common {
     pub connection_cap: usize,
     /// Sockets that accept.
     pub accepting: AtomicUsize,
+    /// Bytes of bodies that are kept for policies.
+    pub kept_bytes: Arc<AtomicUsize>,
 }
 
 /// What the supervisor of the listeners tells a worker.

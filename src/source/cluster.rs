@@ -1,7 +1,7 @@
 //! Objects from a cluster: one list and watch for each kind, in each watched namespace.
 //!
-//! What one watch survives is told in `watch`; Secrets beyond those of type TLS are brought by
-//! `named`, addresses of external names by `dns`, and endpoints go on to the live graph by
+//! What one watch survives is told in `watch`; Secrets beyond those of type TLS, and ConfigMaps,
+//! are brought by `named`, addresses of external names by `dns`, and endpoints go on to the live graph by
 //! `endpoints`.
 
 use std::collections::BTreeSet;
@@ -83,7 +83,6 @@ impl ClusterSource {
         let mut tasks = Vec::new();
         let mut spawn = |task| tasks.push(AbortOnDropHandle::new(task));
         for watch in watches(&settings, &world) {
-            world.wait_for(watch.awaited.clone(), None);
             spawn(tokio::spawn(watch.run(client.clone(), world.clone(), timing)));
         }
         let namespaces: BTreeSet<String> = settings.watch_namespaces.iter().cloned().collect();
@@ -111,7 +110,7 @@ fn watches(settings: &Settings, world: &Handle) -> Vec<Watch> {
     // ConfigMaps only by name: see `named`.
     for &kind in ObjectKind::ALL.iter().filter(|kind| **kind != ObjectKind::ConfigMap) {
         for namespace in scopes(kind, settings) {
-            let id = world.new_watch();
+            let id = world.new_list();
             // All other Secrets only by name.
             let fields = (kind == ObjectKind::Secret).then(|| "type=kubernetes.io/tls".to_owned());
             watches.push(Watch { id, kind, namespace, fields, awaited: Awaited::Watch(id) });

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
-use crate::graph::{BackendKey, Shared};
+use crate::graph::{Backend, Shared};
 use crate::translate::{Key, MANAGED_BY, Objects, SERVICE_NAME, Settings, TIDEGATE, endpoints_of};
 
 /// Whose an EndpointSlice is.
@@ -40,8 +40,8 @@ pub(super) struct View {
 }
 
 impl View {
-    fn addresses(&self, key: &BackendKey) -> Vec<SocketAddr> {
-        endpoints_of(key, &self.services, &self.slices, &self.resolved, &self.settings)
+    fn addresses(&self, backend: &Backend) -> Vec<SocketAddr> {
+        endpoints_of(backend, &self.services, &self.slices, &self.resolved, &self.settings)
     }
 }
 
@@ -71,12 +71,13 @@ impl Feed {
         let mut views: BTreeMap<Key, View> = BTreeMap::new();
         let mut updates = 0;
         for backend in &graph.backends {
-            let service = Key::new(&*backend.key.namespace, &*backend.key.service);
+            let Some(name) = &backend.slices else { continue };
+            let service = Key::new(&*backend.key.namespace, &**name);
             if !services.contains(&service) {
                 continue;
             }
             let view = views.entry(service).or_insert_with_key(&view);
-            let addrs = view.addresses(&backend.key);
+            let addrs = view.addresses(backend);
             backend.endpoints.replace(&addrs);
             updates += 1;
         }

@@ -11,8 +11,11 @@ use super::echo::Pending;
 use super::endpoints::{Slice, View};
 use super::files::{FileProblem, Origin};
 use super::object::{Content, Object, Raw, Undecoded};
-use super::wants::Wants;
+use super::wants::{Named, Wants};
 use crate::translate::{Key, ObjectKind, Objects, Settings, Snapshot, Undecodable};
+
+/// Names that the objects of one namespace may ask for together: so many are fetched at most.
+const MOST_OF_NAMESPACE: usize = 256;
 
 /// Who brings objects: one list and watch, or one way of reading them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,8 +26,8 @@ pub(super) struct WatchId(pub u32);
 pub(super) enum Awaited {
     /// The first complete list of a watch.
     Watch(WatchId),
-    /// A Secret that an object refers to by name.
-    Secret(Key),
+    /// A Secret or a ConfigMap that an object refers to by name.
+    Named(Named),
     /// The addresses of a host name.
     Host(String),
 }
@@ -32,6 +35,8 @@ pub(super) enum Awaited {
 pub(super) struct State {
     pub snapshot: Snapshot,
     pub rows: HashMap<(ObjectKind, Key), Row>,
+    /// The watches that may bring objects, and whether each is that of a whole kind.
+    pub watches: BTreeMap<WatchId, bool>,
     pub undecodable: BTreeMap<(ObjectKind, Key), Undecodable>,
     /// The snapshot does not say so yet.
     undecodable_changed: bool,
@@ -40,7 +45,7 @@ pub(super) struct State {
     pub awaited: BTreeMap<Awaited, Option<Instant>>,
     /// What each object asks for that no kind's list brings.
     pub wants: BTreeMap<(ObjectKind, Key), Wants>,
-    /// Somebody fetches Secrets by name, somebody resolves host names: worth waiting for.
+    /// Somebody fetches what is wanted by name, somebody resolves host names: worth waiting for.
     pub fetching: bool,
     pub resolving: bool,
     /// EndpointSlices by the Service they belong to.
@@ -123,6 +128,7 @@ impl State {
         State {
             snapshot: Snapshot { settings, ..Snapshot::default() },
             rows: HashMap::new(),
+            watches: BTreeMap::new(),
             undecodable: BTreeMap::new(),
             undecodable_changed: false,
             pending: Pending::default(),
@@ -242,6 +248,42 @@ impl State {
             Arc::make_mut(&mut self.snapshot.good_certificates).remove(key);
         }
         (Change::Content, row.and_then(|row| row.slice))
+    }
+
+    /// Every kind has been listed once, or is known to be missing.
+    pub fn all_listed(&self) -> bool {
+        self.awaited.values().all(Option::is_some)
+    }
+
+    /// What objects refer to by name and the watch of a whole kind does not bring, and how much
+    /// is left out. Nothing before the lists have come: what is in them needs no more.
+    pub fn wanted_names(&self) -> (BTreeSet<Named>, usize) {
+        let (mut names, mut left_out) = (BTreeSet::new(), 0);
+        if !self.all_listed() {
+            return (names, left_out);
+        }
+        let mut namespaces: HashMap<&str, BTreeSet<&Named>> = HashMap::new();
+        for ((_, referrer), wants) in &self.wants {
+            let taken = namespaces.entry(referrer.namespace.as_str()).or_default();
+            for name in &wants.named {
+                let mut holders = self.rows.get(name).into_iter().flat_map(|row| &row.holders);
+                if holders.any(|holder| self.watches.get(holder) == Some(&true)) {
+                    continue;
+                }
+                if taken.len() >= MOST_OF_NAMESPACE && !taken.contains(name) {
+                    left_out += 1;
+                    continue;
+                }
+                taken.insert(name);
+                names.insert(name.clone());
+            }
+        }
+        (names, left_out)
+    }
+
+    /// How many watches have the object.
+    pub fn holders(&self, id: &(ObjectKind, Key)) -> usize {
+        self.rows.get(id).map_or(0, |row| row.holders.len())
     }
 
     /// The objects of this moment; the time is not set.

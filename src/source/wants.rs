@@ -1,64 +1,117 @@
-//! What an object asks for that the lists of its kind do not bring: Secrets by name, and the
-//! addresses of host names. Read from the JSON, so that an undecodable object keeps its own.
+//! What an object asks for that the lists of its kind do not bring: Secrets and ConfigMaps by
+//! name, and the addresses of host names. Read from the JSON, so that an undecodable object
+//! keeps its own. Whether a reference is allowed is `translate`'s to say.
 
 use serde_json::Value;
 
 use crate::translate::{Key, ObjectKind};
 
 /// Names that one object may ask for: more are not looked at.
-const MOST: usize = 64;
+const MOST: usize = 256;
+
+/// The fields that name a Secret or a ConfigMap, one or a list.
+const REFERENCES: &[&str] =
+    &["secretRef", "certificateRefs", "clientCertificateRef", "caCertificateRefs"];
+
+/// An object that is brought by its name.
+pub(super) type Named = (ObjectKind, Key);
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
-    /// Secrets of any type, in the object's own namespace.
-    pub secrets: Vec<Key>,
+    /// Secrets of any type, and ConfigMaps.
+    pub named: Vec<Named>,
     /// `spec.externalName` of a Service.
     pub host: Option<String>,
 }
 
 impl Wants {
-    /// Every `secretRef.name` of a Middleware, every annotation `tidegate.dev/…-secret` of an
-    /// Ingress or a Service, and a Service's external name.
+    /// Every reference of a kind whose fields are known to hold some, every annotation
+    /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and a
+    /// Service's external name.
     pub fn of(kind: ObjectKind, key: &Key, object: &Value) -> Self {
         let mut wants = Wants::default();
+        let spec = &object["spec"];
         match kind {
-            ObjectKind::Middleware => secret_refs(&object["spec"], &key.namespace, &mut wants),
-            ObjectKind::Ingress | ObjectKind::Service => {
+            ObjectKind::Middleware | ObjectKind::BackendTlsPolicy => {
+                references(spec, &key.namespace, false, &mut wants);
+            }
+            // Their references may lead into other namespaces.
+            ObjectKind::Gateway | ObjectKind::ListenerSet | ObjectKind::XBackend => {
+                references(spec, &key.namespace, true, &mut wants);
+            }
+            ObjectKind::Ingress => {
                 annotated(object, &key.namespace, &mut wants);
-                let spec = &object["spec"];
-                if kind == ObjectKind::Service && spec["type"] == "ExternalName" {
+                for name in spec["tls"].as_array().into_iter().flatten() {
+                    wants.secret(&key.namespace, name["secretName"].as_str().unwrap_or_default());
+                }
+            }
+            ObjectKind::Service => {
+                annotated(object, &key.namespace, &mut wants);
+                if spec["type"] == "ExternalName" {
                     wants.host = spec["externalName"].as_str().map(str::to_owned);
                 }
             }
             _ => {}
         }
-        wants.secrets.sort();
-        wants.secrets.dedup();
-        wants.secrets.truncate(MOST);
+        wants.named.sort();
+        wants.named.dedup();
+        wants.named.truncate(MOST);
         wants
     }
 
     pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.host.is_none()
+        self.named.is_empty() && self.host.is_none()
+    }
+
+    fn secret(&mut self, namespace: &str, name: &str) {
+        self.name(ObjectKind::Secret, namespace, name);
+    }
+
+    /// What is no name would be refused by the API server, or select more than one object.
+    fn name(&mut self, kind: ObjectKind, namespace: &str, name: &str) {
+        if is_name(namespace) && is_name(name) {
+            self.named.push((kind, Key::new(namespace, name)));
+        }
     }
 }
 
-fn secret_refs(value: &Value, namespace: &str, wants: &mut Wants) {
+/// A DNS subdomain, as names of objects are (RFC 1123), as far as it matters here.
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(plain)
+}
+
+fn references(value: &Value, namespace: &str, others: bool, wants: &mut Wants) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                match field["name"].as_str() {
-                    Some(secret) if name == "secretRef" => {
-                        wants.secrets.push(Key::new(namespace, secret));
+                match field {
+                    Value::Array(list) if REFERENCES.contains(&name.as_str()) => {
+                        list.iter().for_each(|one| reference(one, namespace, others, wants));
                     }
-                    _ => secret_refs(field, namespace, wants),
+                    Value::Object(_) if REFERENCES.contains(&name.as_str()) => {
+                        reference(field, namespace, others, wants);
+                    }
+                    _ => references(field, namespace, others, wants),
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| secret_refs(item, namespace, wants)),
+        Value::Array(items) => {
+            items.iter().for_each(|item| references(item, namespace, others, wants));
+        }
         _ => {}
     }
+}
+
+fn reference(value: &Value, namespace: &str, others: bool, wants: &mut Wants) {
+    let kind = match (value["group"].as_str().unwrap_or_default(), value["kind"].as_str()) {
+        ("", None | Some("Secret")) => ObjectKind::Secret,
+        ("", Some("ConfigMap")) => ObjectKind::ConfigMap,
+        _ => return,
+    };
+    let other = value["namespace"].as_str().filter(|_| others);
+    wants.name(kind, other.unwrap_or(namespace), value["name"].as_str().unwrap_or_default());
 }
 
 fn annotated(object: &Value, namespace: &str, wants: &mut Wants) {
@@ -70,7 +123,7 @@ fn annotated(object: &Value, namespace: &str, wants: &mut Wants) {
             let own = secret.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
             let name = own.unwrap_or(secret);
             if !name.contains('/') {
-                wants.secrets.push(Key::new(namespace, name));
+                wants.secret(namespace, name);
             }
         }
     }
@@ -82,16 +135,53 @@ mod tests {
 
     use super::*;
 
-    fn secrets(kind: ObjectKind, object: Value) -> Vec<String> {
+    fn named(kind: ObjectKind, object: Value) -> Vec<String> {
         let wants = Wants::of(kind, &Key::new("a", "x"), &object);
-        wants.secrets.iter().map(Key::to_string).collect()
+        wants.named.iter().map(|(kind, key)| format!("{} {key}", kind.kind())).collect()
     }
 
     #[test]
     fn every_secret_ref_of_a_middleware_is_wanted() {
         let object = json!({"spec": {"basicAuth": {"secretRef": {"name": "users"}}}});
-        assert_eq!(secrets(ObjectKind::Middleware, object.clone()), ["a/users"]);
-        assert!(secrets(ObjectKind::HttpRoute, object).is_empty());
+        assert_eq!(named(ObjectKind::Middleware, object.clone()), ["Secret a/users"]);
+        assert!(named(ObjectKind::HttpRoute, object).is_empty());
+    }
+
+    #[test]
+    fn every_certificate_of_a_gateway_is_wanted_wherever_it_is() {
+        let ca = |kind: &str, name: &str| json!({"group": "", "kind": kind, "name": name});
+        let object = json!({"spec": {
+            "listeners": [
+                {"tls": {"certificateRefs": [{"name": "one"}, {"name": "two", "namespace": "b"}]}},
+                {"tls": {"certificateRefs": [{"group": "other.io", "kind": "Secret", "name": "x"}]}},
+            ],
+            "tls": {
+                "backend": {"clientCertificateRef": {"name": "client"}},
+                "frontend": {
+                    "default": {"validation": {"caCertificateRefs": [ca("ConfigMap", "ca")]}},
+                    "perPort": [{"port": 443, "tls": {"validation": {"caCertificateRefs": [
+                        ca("Secret", "ca"), ca("ClusterTrustBundle", "x"),
+                    ]}}}],
+                },
+            },
+        }});
+        let expected =
+            ["Secret a/ca", "Secret a/client", "Secret a/one", "Secret b/two", "ConfigMap a/ca"];
+        assert_eq!(named(ObjectKind::Gateway, object), expected);
+    }
+
+    #[test]
+    fn a_policy_names_certificates_of_its_own_namespace_only() {
+        let object = json!({"spec": {"validation": {"caCertificateRefs": [
+            {"group": "", "kind": "ConfigMap", "name": "ca", "namespace": "b"},
+        ]}}});
+        assert_eq!(named(ObjectKind::BackendTlsPolicy, object), ["ConfigMap a/ca"]);
+    }
+
+    #[test]
+    fn certificates_of_an_ingress_are_wanted_whatever_their_type() {
+        let object = json!({"spec": {"tls": [{"secretName": "cert"}, {"hosts": ["a.test"]}]}});
+        assert_eq!(named(ObjectKind::Ingress, object), ["Secret a/cert"]);
     }
 
     #[test]
@@ -101,14 +191,22 @@ mod tests {
             "tidegate.dev/other-secret": "b/foreign",
             "example.com/some-secret": "not-ours",
         }}});
-        assert_eq!(secrets(ObjectKind::Ingress, object), ["a/ca"]);
+        assert_eq!(named(ObjectKind::Ingress, object), ["Secret a/ca"]);
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_wanted() {
+        let secret = |name: &str| json!({"spec": {"x": {"secretRef": {"name": name}}}});
+        for bad in ["", "a,metadata.name!=b", "../x", "a b", "Ä"] {
+            assert!(named(ObjectKind::Middleware, secret(bad)).is_empty(), "{bad}");
+        }
     }
 
     #[test]
     fn one_object_cannot_want_without_bound() {
         let many: Vec<_> =
             (0..1000).map(|n| json!({"secretRef": {"name": format!("s{n}")}})).collect();
-        assert_eq!(secrets(ObjectKind::Middleware, json!({"spec": many})).len(), MOST);
+        assert_eq!(named(ObjectKind::Middleware, json!({"spec": many})).len(), MOST);
     }
 
     #[test]

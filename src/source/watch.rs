@@ -88,11 +88,11 @@ impl Watch {
                 warn!(kind, "the API server has no {plural} of {api} any more: they are dropped");
                 world.replace(self.id, Vec::new(), &BTreeSet::new());
             } else if missing as usize <= self.kind.versions().len() {
-                warn!(
-                    kind,
-                    "the API server has no {plural} of {api}: they are not used until the CRD is \
-                     installed"
-                );
+                let message = "the API server does not have it: not used until it does";
+                match is_optional(self.kind) {
+                    true => info!(kind, api, "{message}"),
+                    false => warn!(kind, api, "{message}; install its CRD"),
+                }
             }
             world.has_come(&self.awaited);
         }
@@ -211,8 +211,16 @@ fn pause(timing: &Timing, failures: u32) -> Duration {
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
+/// Many clusters do without: the experimental channel, and an API that is off by default.
+fn is_optional(kind: ObjectKind) -> bool {
+    matches!(
+        kind,
+        ObjectKind::XBackend | ObjectKind::XBackendTrafficPolicy | ObjectKind::ClusterTrustBundle
+    )
+}
+
 /// How the API server names the kind, in the nth of its versions.
-fn resource(kind: ObjectKind, nth: usize) -> ApiResource {
+pub(super) fn resource(kind: ObjectKind, nth: usize) -> ApiResource {
     let (api, name, plural) = kind.names();
     let group = api.split_once('/').map_or("", |(group, _)| group);
     let version = kind.versions()[nth];

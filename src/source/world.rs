@@ -18,11 +18,11 @@ use super::endpoints::{Feed, Slice};
 use super::files::{FileProblem, Origin};
 use super::state::{Arrival, Awaited, Change, State, WatchId};
 use super::stats::{SourceStats, count};
-use super::wants::Wants;
+use super::wants::{Named, Wants};
 use crate::graph::Bound;
 use crate::translate::{Key, ObjectKind, Peer, Settings, Snapshot};
 
-/// How long a pass waits for a Secret that an object newly refers to.
+/// How long a pass waits for what an object newly refers to by name.
 const FETCH: Duration = Duration::from_secs(2);
 
 /// What a source holds: cheap to clone, all clones are one.
@@ -172,17 +172,41 @@ impl Handle {
 
     /// A number for one more watch.
     pub(super) fn new_watch(&self) -> WatchId {
-        WatchId(self.shared.next_watch.fetch_add(1, Ordering::Relaxed))
+        let mut state = self.lock();
+        self.number(&mut state, false)
     }
 
-    /// No pass begins before this has come, or until the time is over.
-    pub(super) fn wait_for(&self, what: Awaited, until: Option<Instant>) {
-        self.lock().awaited.insert(what, until);
+    /// A number for the watch of a whole kind: no pass begins before its first list has come.
+    pub(super) fn new_list(&self) -> WatchId {
+        let mut state = self.lock();
+        let id = self.number(&mut state, true);
+        state.awaited.insert(Awaited::Watch(id), None);
+        id
+    }
+
+    fn number(&self, state: &mut State, whole: bool) -> WatchId {
+        let id = WatchId(self.shared.next_watch.fetch_add(1, Ordering::Relaxed));
+        state.watches.insert(id, whole);
+        id
+    }
+
+    /// The watch brings nothing any more, even if its task has not noticed yet, and what only it
+    /// had is gone.
+    pub(super) fn retire(&self, watch: WatchId) {
+        self.lock().watches.remove(&watch);
+        self.replace(watch, Vec::new(), &BTreeSet::new());
     }
 
     /// It came, or there is nothing to come.
     pub(super) fn has_come(&self, what: &Awaited) {
-        self.lock().awaited.remove(what);
+        let mut state = self.lock();
+        let removed = state.awaited.remove(what);
+        if matches!(what, Awaited::Watch(_)) && removed.is_some() && state.all_listed() {
+            // Only now what is wanted by name is fetched.
+            let until = Some(Instant::now() + FETCH);
+            state.awaited.values_mut().for_each(|time| *time = until);
+            self.shared.wanted.send_replace(());
+        }
         self.shared.due.notify_one();
     }
 
@@ -243,17 +267,16 @@ impl Handle {
         self.lock().rows.values().any(|row| row.holders.contains(&watch))
     }
 
-    /// From here on passes wait a little for Secrets and host names that are newly wanted,
-    /// where somebody brings them.
-    pub(super) fn brings(&self, secrets: bool, hosts: bool) {
+    /// From here on passes wait a little for names and hosts that are newly wanted, where
+    /// somebody brings them.
+    pub(super) fn brings(&self, names: bool, hosts: bool) {
         let mut state = self.lock();
-        (state.fetching, state.resolving) = (secrets, hosts);
+        (state.fetching, state.resolving) = (names, hosts);
     }
 
-    /// The Secrets that objects refer to by name.
-    pub(super) fn wanted_secrets(&self) -> BTreeSet<Key> {
-        let state = self.lock();
-        state.wants.values().flat_map(|wants| &wants.secrets).cloned().collect()
+    /// See [`State::wanted_names`].
+    pub(super) fn wanted_names(&self) -> (BTreeSet<Named>, usize) {
+        self.lock().wanted_names()
     }
 
     /// The host names that ExternalName Services point to.
@@ -315,13 +338,18 @@ impl Handle {
     }
 
     fn take(&self, state: &mut State, watch: WatchId, arrival: Arrival) -> Change {
+        if !state.watches.contains_key(&watch) {
+            return Change::None;
+        }
         count(&self.shared.stats.events);
         if arrival.object.is_err() {
             count(&self.shared.stats.undecodable);
         }
         let id = (arrival.kind, arrival.key.clone());
         let (wants, slice) = (arrival.wants.clone(), arrival.slice.clone());
+        let held = state.holders(&id);
         let change = state.take(watch, arrival);
+        self.holders_changed(state, &id, held);
         if change == Change::Content {
             self.want(state, id.clone(), wants);
         }
@@ -331,9 +359,12 @@ impl Handle {
     }
 
     fn let_go(&self, state: &mut State, watch: WatchId, kind: ObjectKind, key: &Key) -> Change {
+        let id = (kind, key.clone());
+        let held = state.holders(&id);
         let (change, slice) = state.let_go(watch, kind, key);
+        self.holders_changed(state, &id, held);
         if change == Change::Content {
-            self.want(state, (kind, key.clone()), Wants::default());
+            self.want(state, id, Wants::default());
         }
         state.file_slice(key, slice.as_ref(), None);
         self.with_slices(state, change, [slice, None])
@@ -353,6 +384,17 @@ impl Handle {
         if plain { Change::Endpoints } else { Change::Content }
     }
 
+    /// Whether a Secret must be watched by its name depends on who brings it besides.
+    fn holders_changed(&self, state: &mut State, id: &Named, before: usize) {
+        let now = state.holders(id);
+        if id.0 == ObjectKind::Secret && now != before {
+            if before == 0 {
+                state.awaited.remove(&Awaited::Named(id.clone()));
+            }
+            self.shared.wanted.send_replace(());
+        }
+    }
+
     fn want(&self, state: &mut State, id: (ObjectKind, Key), wants: Wants) {
         let before = match wants.is_empty() {
             true => state.wants.remove(&id),
@@ -367,10 +409,9 @@ impl Handle {
         let held = state.awaited.values().flatten().min().copied();
         let until = Some(held.unwrap_or_else(|| Instant::now() + FETCH));
         if state.fetching {
-            for secret in &wants.secrets {
-                if !before.secrets.contains(secret) && !state.snapshot.secrets.contains_key(secret)
-                {
-                    state.awaited.entry(Awaited::Secret(secret.clone())).or_insert(until);
+            for name in &wants.named {
+                if !before.named.contains(name) && !state.rows.contains_key(name) {
+                    state.awaited.entry(Awaited::Named(name.clone())).or_insert(until);
                 }
             }
         }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::ObjectKind;
-use super::backends::Speaks;
+use super::backends::Wire;
 use super::status::Problem;
+use crate::graph::Alpn;
 use crate::reason::Reason;
 
 /// Names of Middlewares beside the Ingress, with commas between them.
@@ -24,7 +25,7 @@ const MAX_NAMES: usize = 16;
 pub(super) struct Annotations {
     /// In the order in which they are named; with the field that names them.
     pub policies: Vec<(String, ObjectKind, String)>,
-    pub speaks: Option<Speaks>,
+    pub speaks: Option<Wire>,
     pub ssl_redirect: bool,
     /// A value is not understood: the rules answer with this.
     pub refused: Option<Reason>,
@@ -61,9 +62,9 @@ impl Annotations {
             RATE_LIMITS => self.names(ObjectKind::RateLimit, field, value),
             BACKEND_PROTOCOL => {
                 self.speaks = Some(match value.to_ascii_uppercase().as_str() {
-                    "HTTP" => Speaks::Http1,
-                    "HTTPS" => Speaks::Tls,
-                    "H2C" => Speaks::H2c,
+                    "HTTP" => Wire::Http1,
+                    "HTTPS" => Wire::Tls(Alpn::Http),
+                    "H2C" => Wire::H2c,
                     _ => {
                         let hint = "is not supported; use HTTP, HTTPS or H2C";
                         return unsupported(format!("{value:?} {hint}"));

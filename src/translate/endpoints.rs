@@ -9,30 +9,64 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Key, Objects, Settings};
-use crate::graph::BackendKey;
+use crate::graph::{Backend, BackendProtocol};
 
 /// The label by which an EndpointSlice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The addresses of `key`'s port: of all ready endpoints, or, if none is ready, of those that
-/// still serve while they terminate. Sorted, each once. `slices` may hold those of other
-/// Services too. An ExternalName Service's addresses are those in `resolved` of its name.
+/// The addresses of a backend's port at the Service whose slices feed it: of all ready
+/// endpoints, or, if none is ready, of those that still serve while they terminate. Sorted,
+/// each once. `slices` may hold those of other Services too. An ExternalName Service's
+/// addresses are those in `resolved` of its name.
 pub fn endpoints_of(
-    key: &BackendKey,
+    backend: &Backend,
     services: &Objects<Service>,
     slices: &Objects<EndpointSlice>,
     resolved: &BTreeMap<String, Vec<IpAddr>>,
     settings: &Settings,
 ) -> Vec<SocketAddr> {
-    let Some(service) = services.get(&Key::new(&*key.namespace, &*key.service)) else {
-        return Vec::new();
-    };
+    let namespace = &*backend.key.namespace;
+    let Some(name) = backend.slices.as_deref() else { return Vec::new() };
+    let Some(service) = services.get(&Key::new(namespace, name)) else { return Vec::new() };
     let in_namespace = slices
-        .range(Key::new(&*key.namespace, "")..)
-        .take_while(|(slice, _)| *slice.namespace == *key.namespace)
-        .filter(|(_, slice)| service_of(slice) == Some(&*key.service))
+        .range(Key::new(namespace, "")..)
+        .take_while(|(slice, _)| slice.namespace == namespace)
+        .filter(|(_, slice)| service_of(slice) == Some(name))
         .map(|(_, slice)| &**slice);
-    addresses(service, key.port, in_namespace, resolved, settings).0
+    let over = Transport::of(&backend.protocol);
+    addresses(service, (backend.key.port, over), in_namespace, resolved, settings).0
+}
+
+/// What runs over IP: a Service may have one number for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    pub fn of(protocol: &BackendProtocol) -> Self {
+        match protocol {
+            BackendProtocol::Udp => Transport::Udp,
+            _ => Transport::Tcp,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        }
+    }
+
+    /// As `protocol` of a port says it; TCP if it says nothing.
+    fn is(self, protocol: Option<&str>) -> bool {
+        match protocol {
+            None | Some("TCP") => self == Transport::Tcp,
+            Some("UDP") => self == Transport::Udp,
+            Some(_) => false,
+        }
+    }
 }
 
 /// The Service that a slice belongs to.
@@ -57,7 +91,7 @@ pub(super) fn index(slices: &Objects<EndpointSlice>) -> SliceIndex<'_> {
 /// because nothing may be sent there.
 pub(super) fn addresses<'s>(
     service: &Service,
-    port: u16,
+    (port, over): (u16, Transport),
     slices: impl Iterator<Item = &'s EndpointSlice>,
     resolved: &BTreeMap<String, Vec<IpAddr>>,
     settings: &Settings,
@@ -70,7 +104,7 @@ pub(super) fn addresses<'s>(
         }
         allowed
     };
-    let declared = port_of(service, port);
+    let declared = port_of(service, port, over);
     if let Some(name) = external_name(service) {
         let target = declared.map_or(port, |declared| target_number(declared).unwrap_or(port));
         let addresses = resolved.get(name).into_iter().flatten().filter(|ip| allowed(ip));
@@ -86,7 +120,7 @@ pub(super) fn addresses<'s>(
             .iter()
             .flatten()
             .filter(|p| p.name.as_deref().unwrap_or_default() == name)
-            .filter(|p| p.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+            .filter(|p| over.is(p.protocol.as_deref()))
             .filter_map(|p| u16::try_from(p.port?).ok());
         for number in numbers {
             for endpoint in slice.endpoints.iter().flatten() {
@@ -149,9 +183,10 @@ fn readiness(endpoint: &Endpoint) -> Readiness {
 }
 
 /// The Service's port of that number.
-pub(super) fn port_of(service: &Service, port: u16) -> Option<&ServicePort> {
+pub(super) fn port_of(service: &Service, port: u16, over: Transport) -> Option<&ServicePort> {
     let ports = service.spec.as_ref()?.ports.as_ref()?;
-    ports.iter().find(|declared| declared.port == i32::from(port))
+    let number = i32::from(port);
+    ports.iter().find(|declared| declared.port == number && over.is(declared.protocol.as_deref()))
 }
 
 /// The host name behind a Service of type ExternalName.

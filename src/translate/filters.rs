@@ -1,8 +1,8 @@
 //! HTTPRoute filters as policy Specs, one to one; mirrors and references to our own kinds apart.
 
 use crate::api::gateway::{
-    FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference, MirrorFilter, PathModifier,
-    PathModifierType,
+    ExternalAuthFilter, FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference,
+    MirrorFilter, PathModifier, PathModifierType,
 };
 use crate::policy::{
     AnySpec, cors, header_edits, path_modifier, redirect, redirect::RedirectScheme, rewrite,
@@ -13,6 +13,7 @@ use crate::policy::{
 pub(super) enum Filter<'s> {
     Policy(AnySpec),
     Mirror(&'s MirrorFilter),
+    ExternalAuth(&'s ExternalAuthFilter),
     /// A Middleware or RateLimit.
     Extension(&'s LocalObjectReference),
 }
@@ -71,7 +72,8 @@ pub(super) fn read(filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
             return Ok(Filter::Extension(reference.ok_or(missing("extensionRef"))?));
         }
         FilterType::ExternalAuth => {
-            return Err("filter type \"ExternalAuth\" is not supported; remove it".to_owned());
+            let auth = filter.external_auth.as_ref();
+            return Ok(Filter::ExternalAuth(auth.ok_or(missing("externalAuth"))?));
         }
         FilterType::Other(other) => {
             return Err(format!("filter type {other:?} is not supported; remove it"));

@@ -1,19 +1,27 @@
-//! Gateways of our classes: accepted or not, bound, and what their status says.
+//! Gateways of our classes: what they ask for, and their place in the graph. What their status
+//! says is in `gateway_status`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 
+use super::certificates::Parsed;
 use super::gateway_class::Classes;
 use super::hostname;
 use super::infrastructure::{is_ours, service_name};
-use super::listeners::ListenerState;
+use super::listener_set::{self, SetState};
+use super::listeners::{Intake, ListenerState, NoSecret, Owner, Parent, Place};
 use super::pass::{Pass, created};
 use super::ports::Container;
-use super::status::{Problem, Said, conditions};
-use super::{Key, ObjectKind, Ports, Snapshot};
-use crate::api::gateway::{AddressType, Gateway, GatewayAddress, GatewayStatus, ListenerStatus};
-use crate::graph::Transport;
+use super::references::{From, To};
+use super::status::Problem;
+use super::{Key, conflicts};
+use crate::api::gateway::{AddressType, DefaultScope, GROUP, Gateway};
+use crate::graph::{TlsEnd, Transport};
+
+/// A port that a Gateway's users connect to.
+pub(super) type Port = (Transport, u16);
 
 /// A Gateway of ours, and what became of it.
 #[derive(Debug)]
@@ -22,26 +30,48 @@ pub(super) struct GatewayState<'s> {
     pub object: &'s Gateway,
     /// Why it cannot be served at all.
     pub problem: Option<Problem>,
+    /// Its own, and after them those of its ListenerSets, in the order of their precedence.
     pub listeners: Vec<ListenerState<'s>>,
+    /// The ListenerSets that name it, allowed or not, the oldest first.
+    pub sets: Vec<SetState<'s>>,
+    /// The certificate that it shows to backends (`spec.tls.backend`).
+    pub identity: Option<Arc<Parsed>>,
+    /// Why there is none, or not the one that is named (`ResolvedRefs`).
+    pub unresolved: Option<Problem>,
     /// Its own Service, if it is there and ours.
     pub service: Option<&'s Service>,
     /// By listener port, where every one has a container port.
-    pub containers: BTreeMap<u16, Container>,
+    pub containers: BTreeMap<Port, Container>,
     /// How many ready pods are endpoints of each container port.
-    pub ready: BTreeMap<u16, usize>,
+    pub ready: BTreeMap<Port, usize>,
 }
 
-impl GatewayState<'_> {
+impl<'s> GatewayState<'s> {
     /// The ports of listeners that can be served, each once.
-    pub fn ports(&self) -> Vec<u16> {
+    pub fn ports(&self) -> Vec<Port> {
         if self.problem.is_some() {
             return Vec::new();
         }
-        let served = self.listeners.iter().filter(|l| l.refused.is_none() && l.conflict.is_none());
-        let mut ports: Vec<u16> = served.map(|listener| listener.port).collect();
+        let served = self.listeners.iter().filter(|listener| listener.is_accepted());
+        let mut ports: Vec<Port> = served.map(ListenerState::service_port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+
+    /// The listeners that stand in its own spec.
+    pub fn own(&self) -> impl Iterator<Item = &ListenerState<'s>> {
+        self.of(Parent::Gateway(self.key))
+    }
+
+    /// The listeners that stand in an object.
+    pub fn of(&self, parent: Parent<'s>) -> impl Iterator<Item = &ListenerState<'s>> {
+        self.listeners.iter().filter(move |listener| listener.parent == parent)
+    }
+
+    /// Whether routes attach to it that ask for any default Gateway (GEP-3793).
+    pub fn is_default(&self) -> bool {
+        self.object.spec.default_scope == Some(DefaultScope::All)
     }
 }
 
@@ -49,61 +79,140 @@ impl<'s> Pass<'s> {
     /// The Gateways of our classes, the oldest first.
     pub fn gateways(&mut self, classes: &Classes<'s>) -> Vec<GatewayState<'s>> {
         let snapshot = self.snapshot;
+        let mut sets = listener_set::by_gateway(snapshot);
         let mut gateways = Vec::new();
         for (key, object) in snapshot.gateways.iter() {
             let Some(class) = classes.get(object.spec.gateway_class_name.as_str()) else {
                 continue;
             };
-            let service = Key::new(&*key.namespace, service_name(&key.name));
-            gateways.push(GatewayState {
-                key,
-                object,
-                problem: class.as_ref().map(of_class).or_else(|| problem(object)),
-                listeners: self.listeners(key, object),
-                service: snapshot.services.get(&service).map(|service| &**service).filter(
-                    |service| is_ours(&service.metadata, &snapshot.settings.controller_name),
-                ),
-                containers: BTreeMap::new(),
-                ready: BTreeMap::new(),
-            });
+            let sets = sets.remove(key).unwrap_or_default();
+            let problem = class.as_ref().map(of_class).or_else(|| problem(object));
+            gateways.push(self.gateway(key, object, problem, &sets));
         }
         gateways.sort_by_key(|gateway| (created(&gateway.object.metadata), gateway.key));
         gateways
     }
 
-    /// Binds the ports and opens a section for each listener that claims hosts on them.
+    fn gateway(
+        &mut self,
+        key: &'s Key,
+        object: &'s Gateway,
+        problem: Option<Problem>,
+        sets: &[listener_set::Named<'s>],
+    ) -> GatewayState<'s> {
+        let snapshot = self.snapshot;
+        let old = object.status.as_ref().map_or(&[][..], |status| &status.listeners);
+        let (parent, meta) = (Parent::Gateway(key), &object.metadata);
+        let own = &object.spec.listeners;
+        let mut listeners = self.listeners(Owner { parent, meta, listeners: own, old });
+        let sets = self.listener_sets(key, object, sets, &mut listeners);
+        conflicts::find(&mut listeners);
+        self.frontend(key, object, &mut listeners);
+        let service = Key::new(&*key.namespace, service_name(&key.name));
+        let service = snapshot.services.get(&service).map(|service| &**service);
+        let ours = |s: &&Service| is_ours(&s.metadata, &snapshot.settings.controller_name);
+        let (identity, unresolved) = self.identity(key, object);
+        GatewayState {
+            key,
+            object,
+            problem,
+            listeners,
+            sets,
+            identity,
+            unresolved,
+            service: service.filter(ours),
+            containers: BTreeMap::new(),
+            ready: BTreeMap::new(),
+        }
+    }
+
+    /// The certificate that a Gateway shows to backends, and what is wrong with the one it names.
+    fn identity(&mut self, key: &Key, gateway: &Gateway) -> (Option<Arc<Parsed>>, Option<Problem>) {
+        let tls = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+        let Some(reference) = tls.and_then(|backend| backend.client_certificate_ref.as_ref())
+        else {
+            return (None, None);
+        };
+        let from = From { group: GROUP, kind: "Gateway", namespace: &key.namespace };
+        let to = To {
+            group: reference.group.as_deref().unwrap_or_default(),
+            kind: reference.kind.as_deref().unwrap_or("Secret"),
+            namespace: reference.namespace.as_deref().unwrap_or(&key.namespace),
+            name: &reference.name,
+        };
+        let problem = |reason, message| {
+            Problem::new(reason, "spec.tls.backend.clientCertificateRef", message)
+        };
+        match self.secret(from, to) {
+            Err(NoSecret::Kind(message)) => {
+                (None, Some(problem("InvalidClientCertificateRef", message)))
+            }
+            Err(NoSecret::Grant(message)) => (None, Some(problem("RefNotPermitted", message))),
+            Ok(secret) => {
+                let read = self.certificates.of(self.snapshot, &mut self.memo, &secret).clone();
+                let wrong = read.problem.map(|m| problem("InvalidClientCertificateRef", m));
+                (read.shown, wrong)
+            }
+        }
+    }
+
+    /// Binds the ports and opens a section or stream for each listener on them.
     pub fn bind(&mut self, gateways: &mut [GatewayState<'s>]) {
         for gateway in gateways.iter_mut().filter(|gateway| gateway.problem.is_none()) {
             // A listener without certificates binds nothing, but nobody else may answer for its
             // hosts on a port that is bound for others.
-            let serving: Vec<_> = gateway
-                .listeners
-                .iter()
-                .filter(|l| l.serves())
-                .filter_map(|l| Some((l.bound?, l.public?, l.tls)))
-                .collect();
-            for (port, public, tls) in serving {
-                self.binds.bind(port, public, tls);
-            }
-            for listener in &mut gateway.listeners {
-                if listener.refused.is_some() || listener.conflict.is_some() {
-                    continue;
+            for listener in gateway.listeners.iter().filter(|listener| listener.serves()) {
+                let Some((port, public)) = listener.bound.zip(listener.public) else { continue };
+                match listener.intake {
+                    Intake::Http => {
+                        self.binds.bind(port, public, false);
+                    }
+                    Intake::Tcp => {
+                        self.binds.stream(port);
+                    }
+                    Intake::Udp | Intake::Unknown => {}
+                    Intake::Https | Intake::TlsTerminate | Intake::TlsPassthrough => {
+                        self.binds.bind(port, public, true);
+                        self.binds.demand(port, &listener.clients);
+                    }
                 }
-                let Some(port) = listener.bound else { continue };
-                let Key { namespace, name } = gateway.key;
-                let label = format!("gateway/{namespace}/{name}/{}", listener.spec.name);
-                let section = self.graph.section(port, &listener.hostname, label.into());
+            }
+            for listener in gateway.listeners.iter_mut().filter(|l| l.is_accepted()) {
+                let place = self.place(listener);
                 if listener.serves() {
-                    listener.section = Some(section);
-                    self.show(port, listener);
+                    listener.place = place;
+                    self.show(listener);
                 }
             }
         }
     }
 
+    /// Opens a listener's place in the graph.
+    fn place(&mut self, listener: &ListenerState<'_>) -> Option<Place> {
+        let (port, public) = listener.bound.zip(listener.public)?;
+        let (host, label) = (&*listener.hostname, listener.label());
+        Some(match listener.intake {
+            Intake::Http | Intake::Https => Place::Http(self.graph.section(port, host, label)),
+            Intake::TlsTerminate => {
+                Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Here, label))
+            }
+            Intake::TlsPassthrough => {
+                Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Backend, label))
+            }
+            // What cannot serve must not bind.
+            Intake::Tcp | Intake::Udp if !listener.serves() => return None,
+            Intake::Tcp => Place::Stream(self.graph.tcp_stream(port, public, label)),
+            Intake::Udp => Place::Stream(self.graph.udp_stream(port, public, label)),
+            Intake::Unknown => return None,
+        })
+    }
+
     /// The first certificate is shown for all of the listener's hosts; further ones for those
     /// of them that they are made out for.
-    fn show(&mut self, port: u16, listener: &ListenerState<'_>) {
+    fn show(&mut self, listener: &ListenerState<'_>) {
+        let Some(port) = listener.bound.filter(|_| listener.intake.needs_certificate()) else {
+            return;
+        };
         if let [_, _, ..] = listener.certificates.as_slice() {
             for certificate in &listener.certificates {
                 let names = certificate.names.iter();
@@ -114,141 +223,6 @@ impl<'s> Pass<'s> {
         }
         if let Some(first) = listener.certificates.first() {
             self.binds.certify(port, &listener.hostname, &first.key);
-        }
-    }
-
-    /// Says of every Gateway what became of it.
-    pub fn gateway_statuses(&mut self, gateways: &[GatewayState<'s>]) {
-        for gateway in gateways {
-            let listeners: Vec<ListenerStatus> =
-                gateway.listeners.iter().map(|l| self.listener_status(gateway, l)).collect();
-            let old = gateway.object.status.as_ref();
-            let before = old.map_or(&[][..], |status| &status.conditions);
-            let said = [accepted(gateway), self.programmed(gateway)];
-            let owned = ["Accepted", "Programmed"];
-            let meta = &gateway.object.metadata;
-            let new = GatewayStatus {
-                addresses: addresses(self.snapshot, gateway),
-                conditions: conditions(before, &owned, &said, meta.generation, &self.now),
-                listeners,
-                attached_listener_sets: old.and_then(|status| status.attached_listener_sets),
-                other: old.map(|status| status.other.clone()).unwrap_or_default(),
-            };
-            let mut problems: Vec<Problem> = gateway.problem.iter().cloned().collect();
-            for listener in &gateway.listeners {
-                let all = [&listener.refused, &listener.conflict, &listener.unresolved];
-                problems.extend(all.into_iter().flatten().cloned());
-            }
-            for problem in &problems {
-                self.warn(ObjectKind::Gateway, gateway.key, meta, problem);
-            }
-            self.status(ObjectKind::Gateway, gateway.key, meta, old, new);
-        }
-    }
-
-    fn listener_status(
-        &self,
-        gateway: &GatewayState<'_>,
-        listener: &ListenerState<'_>,
-    ) -> ListenerStatus {
-        let not_programmed = self.not_programmed(gateway, listener);
-        let conflicted = match &listener.conflict {
-            Some(problem) => Said::yes("Conflicted", problem.reason, problem.to_string()),
-            None => Said::no("Conflicted", "NoConflicts", ""),
-        };
-        let mut said = vec![
-            Said::of("Accepted", "Accepted", listener.refused.as_ref()),
-            Said::of("Programmed", "Programmed", not_programmed.as_ref()),
-            Said::of("ResolvedRefs", "ResolvedRefs", listener.unresolved.as_ref()),
-            conflicted,
-        ];
-        if !listener.overlaps.is_empty() {
-            let names: Vec<&str> = listener.overlaps.iter().copied().collect();
-            let message = format!("host names overlap with those of {}", names.join(", "));
-            said.push(Said::yes("OverlappingTLSConfig", "OverlappingHostnames", message));
-        }
-        let owned =
-            ["Accepted", "Programmed", "ResolvedRefs", "Conflicted", "OverlappingTLSConfig"];
-        let old = listener.old(gateway.object);
-        let before = old.map_or(&[][..], |status| &status.conditions);
-        let generation = gateway.object.metadata.generation;
-        ListenerStatus {
-            name: listener.spec.name.clone(),
-            supported_kinds: listener.kinds.clone(),
-            attached_routes: listener.attached,
-            conditions: conditions(before, &owned, &said, generation, &self.now),
-            other: old.map(|status| status.other.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Why a listener is not live on this pod.
-    fn not_programmed(
-        &self,
-        gateway: &GatewayState<'_>,
-        listener: &ListenerState<'_>,
-    ) -> Option<Problem> {
-        if !listener.serves() {
-            let why = listener.why_not().map(Problem::to_string).unwrap_or_default();
-            return Some(Problem::new("Invalid", "", why));
-        }
-        if gateway.problem.is_some() {
-            return Some(Problem::new("Invalid", "", "the Gateway is not accepted"));
-        }
-        let pending = |message: String| Some(Problem::new("Pending", "", message));
-        let Some(port) = listener.bound else {
-            return pending("no container port is recorded on the Gateway's Service yet".into());
-        };
-        match self.snapshot.listening.get(&(Transport::Tcp, port)) {
-            Some(Ok(())) => None,
-            Some(Err(cause)) => pending(format!("port {port} cannot be bound: {cause}")),
-            None => pending(format!("port {port} is not bound yet")),
-        }
-    }
-
-    fn programmed(&self, gateway: &GatewayState<'_>) -> Said {
-        let no = |reason, message: String| Said::no("Programmed", reason, message);
-        if let Some(problem) = &gateway.problem {
-            return no("Invalid", problem.to_string());
-        }
-        let waiting = gateway.listeners.iter().filter(|listener| listener.serves());
-        let mut serving = 0;
-        for listener in waiting {
-            serving += 1;
-            if let Some(problem) = self.not_programmed(gateway, listener) {
-                return no("Pending", format!("listener {}: {problem}", listener.spec.name));
-            }
-        }
-        if serving == 0 {
-            return no("Invalid", "no listener can be served; see their conditions".into());
-        }
-        let settings = &self.snapshot.settings;
-        if !settings.cluster || matches!(settings.ports, Ports::Own { .. }) {
-            return Said::yes("Programmed", "Programmed", "");
-        }
-        let Some(service) = gateway.service else {
-            let name = service_name(&gateway.key.name);
-            let message = format!("Service {name} does not exist yet, or is somebody else's");
-            return no("AddressNotAssigned", message);
-        };
-        let has = addresses(self.snapshot, gateway);
-        if has.is_empty() {
-            let name = service.metadata.name.as_deref().unwrap_or_default();
-            let message = format!("Service {name} has no load balancer address yet");
-            return no("AddressNotAssigned", message);
-        }
-        let wanted = gateway.object.spec.addresses.iter().filter(|a| !a.value.is_empty());
-        for address in wanted {
-            if !has.iter().any(|has| has.value == address.value) {
-                let message = format!(
-                    "the load balancer did not take address {}; ask for one that it has",
-                    address.value
-                );
-                return no("AddressNotUsable", message);
-            }
-        }
-        match gateway.ready.iter().find(|(_, ready)| **ready == 0) {
-            Some((port, _)) => no("Pending", format!("no ready pod listens on port {port} yet")),
-            None => Said::yes("Programmed", "Programmed", ""),
         }
     }
 }
@@ -273,62 +247,20 @@ fn problem(gateway: &Gateway) -> Option<Problem> {
     }
     for (i, address) in gateway.spec.addresses.iter().enumerate() {
         let r#type = address.r#type.as_ref().unwrap_or(&AddressType::IpAddress);
-        if *r#type != AddressType::IpAddress {
-            let message = format!("type {type} is not supported; use IPAddress");
-            let field = format!("spec.addresses[{i}].type");
-            return Some(Problem::new("UnsupportedAddress", field, message));
-        }
+        let message = match r#type {
+            AddressType::IpAddress => continue,
+            AddressType::Hostname if address.value.is_empty() => continue,
+            AddressType::Hostname => {
+                "a load balancer chooses its own host name; leave the value out".to_owned()
+            }
+            AddressType::Named | AddressType::Other(_) => {
+                format!("type {type} is not supported; use IPAddress")
+            }
+        };
+        let field = format!("spec.addresses[{i}]");
+        return Some(Problem::new("UnsupportedAddress", field, message));
     }
     None
-}
-
-fn accepted(gateway: &GatewayState<'_>) -> Said {
-    if let Some(problem) = &gateway.problem {
-        return Said::no("Accepted", problem.reason, problem.to_string());
-    }
-    let bad = |l: &&ListenerState<'_>| l.refused.is_some() || l.conflict.is_some();
-    let bad: Vec<&str> = gateway.listeners.iter().filter(bad).map(|l| &*l.spec.name).collect();
-    let message = format!("not accepted: {}; see their conditions", bad.join(", "));
-    if bad.is_empty() && !gateway.listeners.is_empty() {
-        Said::yes("Accepted", "Accepted", "")
-    } else if bad.len() < gateway.listeners.len() {
-        Said::yes("Accepted", "ListenersNotValid", message)
-    } else {
-        Said::no("Accepted", "ListenersNotValid", message)
-    }
-}
-
-/// Where a Gateway can be reached.
-fn addresses(snapshot: &Snapshot, gateway: &GatewayState<'_>) -> Vec<GatewayAddress> {
-    /// `GatewayStatus.addresses`
-    const MAX: usize = 16;
-    let address = |r#type, value: &str| GatewayAddress {
-        r#type: Some(r#type),
-        value: value.into(),
-        routability: None,
-    };
-    if gateway.problem.is_some() {
-        return Vec::new();
-    }
-    if snapshot.settings.cluster && matches!(snapshot.settings.ports, Ports::Own { .. }) {
-        // Host mode: pods have the addresses of their nodes.
-        let ready = snapshot.peers.iter().filter(|peer| peer.is_ready());
-        let mut ips: Vec<String> = ready.map(|peer| peer.ip.to_string()).collect();
-        ips.sort();
-        ips.dedup();
-        return ips.iter().take(MAX).map(|ip| address(AddressType::IpAddress, ip)).collect();
-    }
-    let status = gateway.service.and_then(|service| service.status.as_ref());
-    let balancer = status.and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
-    let addresses = ingress.into_iter().flatten().filter_map(|ingress| {
-        match (ingress.ip.as_deref(), ingress.hostname.as_deref()) {
-            (Some(ip), _) if !ip.is_empty() => Some(address(AddressType::IpAddress, ip)),
-            (_, Some(name)) if !name.is_empty() => Some(address(AddressType::Hostname, name)),
-            _ => None,
-        }
-    });
-    addresses.take(MAX).collect()
 }
 
 /// Gateways by their keys.
@@ -336,4 +268,10 @@ pub(super) type ByKey<'s> = HashMap<&'s Key, usize>;
 
 pub(super) fn by_key<'s>(gateways: &[GatewayState<'s>]) -> ByKey<'s> {
     gateways.iter().enumerate().map(|(place, gateway)| (gateway.key, place)).collect()
+}
+
+/// The Gateways that ListenerSets name, by the keys of the sets, allowed or not.
+pub(super) fn by_set<'s>(gateways: &[GatewayState<'s>]) -> ByKey<'s> {
+    let all = gateways.iter().enumerate();
+    all.flat_map(|(place, gateway)| gateway.sets.iter().map(move |set| (set.key, place))).collect()
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::draft::Compiled;
 use super::gateway::{ByKey, GatewayState};
 use super::hostname;
-use super::listeners::ListenerState;
+use super::listeners::{ListenerState, Parent, Place};
 use super::pass::{Pass, created};
 use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind};
@@ -162,7 +162,8 @@ impl<'s> Pass<'s> {
         gateway: &GatewayState<'_>,
     ) -> Result<Vec<usize>, Problem> {
         let named = |listener: &ListenerState<'_>| {
-            parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
+            listener.parent == Parent::Gateway(gateway.key)
+                && parent.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
                 && parent.port.is_none_or(|port| port == listener.spec.port)
         };
         let namespace = &route.key.namespace;
@@ -180,7 +181,7 @@ impl<'s> Pass<'s> {
             );
             return no("NoMatchingParent", message);
         }
-        let allows = |l: &ListenerState<'_>| l.allows(self.snapshot, gateway.key, namespace);
+        let allows = |l: &ListenerState<'_>| l.allows(self.snapshot, "HTTPRoute", namespace);
         let allowed: Vec<_> = listeners().filter(|(_, l)| allows(l)).collect();
         if allowed.is_empty() {
             let message = format!(
@@ -218,7 +219,8 @@ impl<'s> Pass<'s> {
     ) -> Option<Problem> {
         let more = route.compiled.expressions;
         for i in matching.iter().filter(|i| more > 0 && !route.attached.contains(&(place, **i))) {
-            let Some(section) = gateway.listeners[*i].section else { continue };
+            let place = gateway.listeners[*i].place;
+            let Some(section) = place.and_then(Place::section) else { continue };
             for name in &route.hostnames {
                 let there = self.expressions.get(&(section, name.clone())).copied().unwrap_or(0);
                 if there + more > MAX_EXPRESSIONS {
@@ -244,7 +246,7 @@ impl<'s> Pass<'s> {
         index: usize,
     ) {
         let listener = &gateway.listeners[index];
-        let Some(section) = listener.section else { return };
+        let Some(section) = listener.place.and_then(Place::section) else { return };
         let levels = self.outer(gateway, listener);
         let context = if levels.is_plain() { (usize::MAX, usize::MAX) } else { (place, index) };
         if !route.made.contains_key(&context) {

@@ -12,8 +12,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::addresses;
 use super::endpoints::SERVICE_NAME;
-use super::gateway::GatewayState;
+use super::gateway::{GatewayState, Port};
 use super::gateway_class::Classes;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
@@ -125,7 +126,7 @@ impl<'s> Pass<'s> {
         let snapshot = self.snapshot;
         // This pod is a peer: none at all means that nobody has looked yet.
         let unknown = snapshot.peers.is_empty();
-        let recorded: Vec<(u16, u16)> = gateway
+        let recorded: Vec<(Port, u16)> = gateway
             .containers
             .iter()
             .filter(|(_, container)| container.recorded)
@@ -136,7 +137,7 @@ impl<'s> Pass<'s> {
             for v6 in [false, true] {
                 let listens = |p: &&Peer| {
                     p.state != PeerState::Away
-                        && p.ports.contains(&(Transport::Tcp, number))
+                        && p.ports.contains(&(port.0, number))
                         && p.ip.is_ipv6() == v6
                 };
                 let mut peers: Vec<&Peer> = snapshot.peers.iter().filter(listens).collect();
@@ -145,8 +146,8 @@ impl<'s> Pass<'s> {
                 peers.truncate(MAX_ENDPOINTS);
                 ready += peers.len();
                 let family = if v6 { "ipv6" } else { "ipv4" };
-                let key =
-                    Key::new(&*service.namespace, format!("{}-{port}-{family}", service.name));
+                let name = slice_name(&service.name, port, family);
+                let key = Key::new(&*service.namespace, name);
                 let there = snapshot.endpoint_slices.get(&key).map(|slice| &**slice);
                 all.insert(key.clone());
                 if unknown {
@@ -285,7 +286,7 @@ impl Base<'_> {
     fn slice(
         &self,
         key: &Key,
-        (port, number): (u16, u16),
+        (port, number): (Port, u16),
         peers: &[&Peer],
         namespace: Option<&str>,
         there: Option<&EndpointSlice>,
@@ -300,7 +301,7 @@ impl Base<'_> {
                 app_protocol: None,
                 name: Some(port_name(port)),
                 port: Some(i32::from(number)),
-                protocol: Some("TCP".to_owned()),
+                protocol: Some(port.0.as_str().to_owned()),
             }]),
         }
     }
@@ -329,8 +330,18 @@ fn endpoint(peer: &Peer, namespace: Option<&str>) -> Endpoint {
 }
 
 /// By it, a port of the Service and the port of its slices belong together.
-fn port_name(port: u16) -> String {
-    format!("port-{port}")
+fn port_name((transport, port): Port) -> String {
+    match transport {
+        Transport::Tcp => format!("port-{port}"),
+        Transport::Udp => format!("port-{port}-udp"),
+    }
+}
+
+fn slice_name(service: &str, (transport, port): Port, family: &str) -> String {
+    match transport {
+        Transport::Tcp => format!("{service}-{port}-{family}"),
+        Transport::Udp => format!("{service}-{port}-udp-{family}"),
+    }
 }
 
 /// The Gateway's Service, over what stands there: everything that is not ours to say stays.
@@ -345,22 +356,52 @@ fn wanted(
     service.metadata = base.meta(key, there.map(|service| &service.metadata), &[]);
     let spec = service.spec.get_or_insert_with(ServiceSpec::default);
     spec.selector = spec.selector.take().filter(BTreeMap::is_empty);
-    spec.type_.get_or_insert_with(|| "LoadBalancer".to_owned());
-    spec.external_traffic_policy.get_or_insert_with(|| "Local".to_owned());
-    let address = gateway.object.spec.addresses.iter().find(|address| !address.value.is_empty());
-    spec.load_balancer_ip = address.map(|address| address.value.clone());
+    let balancer = addresses::wants_balancer(gateway.object);
     let old = spec.ports.take().unwrap_or_default();
-    let port = |(port, container): (&u16, &super::ports::Container)| {
-        let number = i32::from(*port);
-        let before = old.iter().find(|before| before.port == number).cloned();
+    let port = |(port, container): (&Port, &super::ports::Container)| {
+        let (protocol, number) = (port.0.as_str(), i32::from(port.1));
+        let same = |old: &&ServicePort| {
+            old.port == number && old.protocol.as_deref().unwrap_or("TCP") == protocol
+        };
+        let mut before = old.iter().find(same).cloned().unwrap_or_default();
+        before.node_port = before.node_port.filter(|_| balancer);
         ServicePort {
             name: Some(port_name(*port)),
             port: number,
-            protocol: Some("TCP".to_owned()),
+            protocol: Some(protocol.to_owned()),
             target_port: Some(IntOrString::Int(i32::from(container.number))),
-            ..before.unwrap_or_default()
+            ..before
         }
     };
     spec.ports = Some(gateway.containers.iter().map(port).collect());
+    if there.is_none() {
+        // Later it can not be changed.
+        spec.cluster_ip = addresses::asked(gateway.object, true).map(str::to_owned);
+    }
+    if balancer {
+        with_balancer(spec, addresses::asked(gateway.object, false));
+    } else {
+        without_balancer(spec);
+    }
     service
+}
+
+fn with_balancer(spec: &mut ServiceSpec, address: Option<&str>) {
+    // A user may have chosen NodePort; ClusterIP was ours.
+    if spec.type_.as_deref().is_none_or(|old| old == "ClusterIP") {
+        spec.type_ = Some("LoadBalancer".to_owned());
+    }
+    spec.external_traffic_policy.get_or_insert_with(|| "Local".to_owned());
+    spec.load_balancer_ip = address.map(str::to_owned);
+}
+
+/// What belongs to a load balancer must go with it, or the API server refuses the Service.
+fn without_balancer(spec: &mut ServiceSpec) {
+    spec.type_ = Some("ClusterIP".to_owned());
+    spec.external_traffic_policy = None;
+    spec.load_balancer_ip = None;
+    spec.load_balancer_class = None;
+    spec.load_balancer_source_ranges = None;
+    spec.allocate_load_balancer_node_ports = None;
+    spec.health_check_node_port = None;
 }

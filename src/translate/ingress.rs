@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend};
 
 use super::annotations::Annotations;
-use super::backends::{Port, Unresolved};
+use super::backends::{Port, Traffic, Unresolved};
 use super::certificates::EXPIRED;
 use super::hostname;
 use super::matches::{absolute, prefix};
@@ -288,7 +288,7 @@ impl<'s> Pass<'s> {
             }
         };
         let key = Key::new(&*source.key.namespace, &*service.name);
-        self.service_port(&key, port, source.annotations.speaks)
+        self.service_port(&key, port, source.annotations.speaks, Traffic::Http)
     }
 
     /// Where `ssl-redirect` is set, the clear port answers with this instead.

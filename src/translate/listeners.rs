@@ -1,30 +1,37 @@
-//! The listeners of a Gateway: which of them can serve, with what, and for whose routes.
+//! Listeners of Gateways and ListenerSets: which of them can serve, with what, and for whose
+//! routes. Which of them are in each other's way is in `conflicts`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::certificates::EXPIRED;
-use super::certificates::Parsed;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::certificates::{EXPIRED, Parsed};
+use super::gateway::Port;
 use super::hostname;
 use super::pass::{Pass, map_of};
 use super::references::{From, To};
 use super::status::Problem;
 use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::{
-    FromNamespaces, GROUP, Gateway, LabelSelector, Listener, ListenerStatus, Protocol,
+    AllowedRoutes, FromNamespaces, GROUP, LabelSelector, Listener, ListenerStatus, Protocol,
     RouteGroupKind, TlsMode,
 };
-use crate::graph::SectionId;
+use crate::graph::{ClientAuth, SectionId, StreamId, Transport};
 
 /// A listener, and what became of it.
 #[derive(Debug)]
 pub(super) struct ListenerState<'s> {
     pub spec: &'s Listener,
-    /// `spec.listeners[INDEX]`.
+    /// The object that it stands in.
+    pub parent: Parent<'s>,
+    /// `spec.listeners[INDEX]` of that object.
     pub field: String,
+    /// What its status said last.
+    pub old: Option<&'s ListenerStatus>,
+    pub intake: Intake,
     pub port: u16,
-    pub tls: bool,
-    /// In lower case; empty for every host.
+    /// In lower case; empty for every host, and where the protocol knows no hosts.
     pub hostname: String,
     /// The kinds of routes it takes, as its status lists them.
     pub kinds: Vec<RouteGroupKind>,
@@ -36,33 +43,172 @@ pub(super) struct ListenerState<'s> {
     /// What it refers to and is not there or not allowed (`ResolvedRefs`).
     pub unresolved: Option<Problem>,
     /// Names of the listeners whose host names overlap with this one's, on a port with TLS.
-    pub overlaps: BTreeSet<&'s str>,
+    pub overlaps: Vec<String>,
     pub certificates: Vec<Arc<Parsed>>,
+    /// What clients have to show, on HTTPS.
+    pub clients: ClientAuth,
     /// The port that is bound for it; None: none is known yet.
     pub bound: Option<u16>,
     /// The port that users connect to; known as soon as `bound` is.
     pub public: Option<u16>,
     /// Its place in the graph, if it serves.
-    pub section: Option<SectionId>,
+    pub place: Option<Place>,
     pub attached: i32,
 }
 
-/// The namespaces whose routes may attach.
+/// The object that a listener stands in, and that routes name as their parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Parent<'s> {
+    Gateway(&'s Key),
+    ListenerSet(&'s Key),
+}
+
+impl<'s> Parent<'s> {
+    pub fn key(self) -> &'s Key {
+        match self {
+            Parent::Gateway(key) | Parent::ListenerSet(key) => key,
+        }
+    }
+
+    pub fn kind(self) -> ObjectKind {
+        match self {
+            Parent::Gateway(_) => ObjectKind::Gateway,
+            Parent::ListenerSet(_) => ObjectKind::ListenerSet,
+        }
+    }
+}
+
+impl std::fmt::Display for Parent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind().kind(), self.key())
+    }
+}
+
+/// Where routes of a listener go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Http(SectionId),
+    Stream(StreamId),
+}
+
+impl Place {
+    /// The section, if the listener is one for HTTP.
+    pub fn section(self) -> Option<SectionId> {
+        match self {
+            Place::Http(section) => Some(section),
+            Place::Stream(_) => None,
+        }
+    }
+}
+
+/// What comes in through a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intake {
+    Http,
+    Https,
+    /// TLS that ends here; what is in it is not looked at.
+    TlsTerminate,
+    /// TLS that goes on to the backend as it is.
+    TlsPassthrough,
+    Tcp,
+    Udp,
+    /// A protocol that is not supported.
+    Unknown,
+}
+
+impl Intake {
+    fn of(listener: &Listener) -> Self {
+        let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+        match (&listener.protocol, mode) {
+            (Protocol::Http, _) => Intake::Http,
+            (Protocol::Https, _) => Intake::Https,
+            (Protocol::Tls, Some(TlsMode::Passthrough)) => Intake::TlsPassthrough,
+            (Protocol::Tls, _) => Intake::TlsTerminate,
+            (Protocol::Tcp, _) => Intake::Tcp,
+            (Protocol::Udp, _) => Intake::Udp,
+            (Protocol::Other(_), _) => Intake::Unknown,
+        }
+    }
+
+    /// The kinds of routes that can be attached.
+    pub fn routes(self) -> &'static [&'static str] {
+        match self {
+            Intake::Http | Intake::Https => &["HTTPRoute", "GRPCRoute"],
+            Intake::TlsTerminate => &["TLSRoute", "TCPRoute"],
+            Intake::TlsPassthrough => &["TLSRoute"],
+            Intake::Tcp => &["TCPRoute"],
+            Intake::Udp => &["UDPRoute"],
+            Intake::Unknown => &[],
+        }
+    }
+
+    /// Whether TLS ends here, so that a certificate is needed.
+    pub fn needs_certificate(self) -> bool {
+        matches!(self, Intake::Https | Intake::TlsTerminate)
+    }
+
+    /// Whether a server name or a Host tells its listeners apart.
+    pub fn has_hosts(self) -> bool {
+        !matches!(self, Intake::Tcp | Intake::Udp | Intake::Unknown)
+    }
+
+    pub fn transport(self) -> Transport {
+        if self == Intake::Udp { Transport::Udp } else { Transport::Tcp }
+    }
+}
+
+/// The namespaces whose objects may attach.
 #[derive(Debug)]
-enum Namespaces<'s> {
+pub(super) enum Namespaces<'s> {
     All,
     Same,
     Selected(&'s LabelSelector),
     None,
 }
 
+impl<'s> Namespaces<'s> {
+    /// None for a value that is not known.
+    pub fn of(from: &FromNamespaces, selector: Option<&'s LabelSelector>) -> Option<Self> {
+        Some(match from {
+            FromNamespaces::Same => Namespaces::Same,
+            FromNamespaces::All => Namespaces::All,
+            FromNamespaces::None => Namespaces::None,
+            // No selector selects nothing (metav1.LabelSelector).
+            FromNamespaces::Selector => selector.map_or(Namespaces::None, Namespaces::Selected),
+            FromNamespaces::Other(_) => return None,
+        })
+    }
+
+    /// Whether objects of `namespace` may attach to one of the namespace `own`.
+    pub fn allow(&self, snapshot: &Snapshot, own: &str, namespace: &str) -> bool {
+        match self {
+            Namespaces::All => true,
+            Namespaces::Same => own == namespace,
+            Namespaces::Selected(selector) => {
+                let object = snapshot.namespaces.get(&Key::new("", namespace));
+                object.is_some_and(|o| selects(selector, map_of(o.metadata.labels.as_ref())))
+            }
+            Namespaces::None => false,
+        }
+    }
+}
+
 impl ListenerState<'_> {
     /// Whether it serves, provided that its port is bound.
     pub fn serves(&self) -> bool {
-        self.refused.is_none()
-            && self.conflict.is_none()
+        self.is_accepted()
             && !self.kinds.is_empty()
-            && (!self.tls || !self.certificates.is_empty())
+            && (!self.intake.needs_certificate() || !self.certificates.is_empty())
+    }
+
+    /// Whether it has its port and hosts, be it that it cannot serve them for want of something.
+    pub fn is_accepted(&self) -> bool {
+        self.refused.is_none() && self.conflict.is_none()
+    }
+
+    /// Its port on the Gateway's Service.
+    pub fn service_port(&self) -> Port {
+        (self.intake.transport(), self.port)
     }
 
     /// The first reason for which it does not serve.
@@ -70,79 +216,77 @@ impl ListenerState<'_> {
         self.refused.as_ref().or(self.conflict.as_ref()).or(self.unresolved.as_ref())
     }
 
-    /// Whether HTTPRoutes of `namespace` may attach.
-    pub fn allows(&self, snapshot: &Snapshot, gateway: &Key, namespace: &str) -> bool {
-        let selected = |selector| {
-            let object = snapshot.namespaces.get(&Key::new("", namespace));
-            object.is_some_and(|object| selects(selector, map_of(object.metadata.labels.as_ref())))
-        };
-        !self.kinds.is_empty()
-            && match self.namespaces {
-                Namespaces::All => true,
-                Namespaces::Same => gateway.namespace == namespace,
-                Namespaces::Selected(selector) => selected(selector),
-                Namespaces::None => false,
-            }
+    /// Whether routes of this kind (`HTTPRoute`, ...) and namespace may attach.
+    pub fn allows(&self, snapshot: &Snapshot, kind: &str, namespace: &str) -> bool {
+        let own = &self.parent.key().namespace;
+        self.kinds.iter().any(|known| known.kind == kind)
+            && self.namespaces.allow(snapshot, own, namespace)
     }
 
-    /// The status that stands there for this listener.
-    pub fn old<'g>(&self, gateway: &'g Gateway) -> Option<&'g ListenerStatus> {
-        let status = gateway.status.as_ref()?;
-        status.listeners.iter().find(|status| status.name == self.spec.name)
+    /// `gateway/NAMESPACE/NAME/SECTION`, or `listenerset/NAMESPACE/NAME/SECTION`.
+    pub fn label(&self) -> Arc<str> {
+        let (kind, Key { namespace, name }) = match self.parent {
+            Parent::Gateway(key) => ("gateway", key),
+            Parent::ListenerSet(key) => ("listenerset", key),
+        };
+        format!("{kind}/{namespace}/{name}/{}", self.spec.name).into()
     }
 }
 
+/// The object whose listeners are looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'s> {
+    pub parent: Parent<'s>,
+    pub meta: &'s ObjectMeta,
+    pub listeners: &'s [Listener],
+    /// What its status said of them last.
+    pub old: &'s [ListenerStatus],
+}
+
 impl<'s> Pass<'s> {
-    /// Looks at every listener of a Gateway, without regard to other Gateways.
-    pub fn listeners(&mut self, key: &Key, gateway: &'s Gateway) -> Vec<ListenerState<'s>> {
-        let mut listeners: Vec<ListenerState<'s>> = gateway
-            .spec
-            .listeners
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| self.listener(key, gateway, index, spec))
-            .collect();
-        conflicts(&mut listeners);
-        overlaps(&mut listeners);
-        listeners
+    /// Looks at every listener of an object, without regard to others.
+    pub fn listeners(&mut self, owner: Owner<'s>) -> Vec<ListenerState<'s>> {
+        let all = owner.listeners.iter().enumerate();
+        all.map(|(index, spec)| self.listener(owner, index, spec)).collect()
     }
 
     fn listener(
         &mut self,
-        key: &Key,
-        gateway: &Gateway,
+        owner: Owner<'s>,
         index: usize,
         spec: &'s Listener,
     ) -> ListenerState<'s> {
-        let field = format!("spec.listeners[{index}]");
         let mut listener = ListenerState {
             spec,
+            parent: owner.parent,
+            field: format!("spec.listeners[{index}]"),
+            old: owner.old.iter().find(|status| status.name == spec.name),
+            intake: Intake::of(spec),
             port: 0,
-            tls: spec.protocol == Protocol::Https,
             hostname: String::new(),
             kinds: Vec::new(),
-            namespaces: Namespaces::Same,
+            namespaces: Namespaces::None,
             refused: None,
             conflict: None,
             unresolved: None,
-            overlaps: BTreeSet::new(),
+            overlaps: Vec::new(),
             certificates: Vec::new(),
+            clients: ClientAuth::None,
             bound: None,
             public: None,
-            section: None,
+            place: None,
             attached: 0,
-            field,
         };
-        if let Err(problem) = listener.accept(gateway) {
+        if let Err(problem) = listener.accept() {
             listener.refused = Some(problem);
         }
-        if listener.tls {
-            self.certify(key, gateway, &mut listener);
+        if listener.intake.needs_certificate() {
+            self.certify(owner, &mut listener);
         }
         listener
     }
 
-    fn certify(&mut self, key: &Key, gateway: &Gateway, listener: &mut ListenerState<'s>) {
+    fn certify(&mut self, owner: Owner<'s>, listener: &mut ListenerState<'s>) {
         let spec = listener.spec;
         let refs = spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
         let at = format!("{}.tls.certificateRefs", listener.field);
@@ -151,32 +295,28 @@ impl<'s> Pass<'s> {
             listener.unresolved.get_or_insert(Problem::new("InvalidCertificateRef", at, message));
             return;
         }
-        let from = From { group: GROUP, kind: "Gateway", namespace: &key.namespace };
+        let (kind, key) = (owner.parent.kind(), owner.parent.key());
+        let from = From { group: GROUP, kind: kind.kind(), namespace: &key.namespace };
         for (i, reference) in refs.iter().enumerate() {
-            let group = reference.group.as_deref().unwrap_or_default();
-            let kind = reference.kind.as_deref().unwrap_or("Secret");
-            let namespace = reference.namespace.as_deref().unwrap_or(&key.namespace);
-            let secret = Key::new(namespace, &*reference.name);
-            let to = To { group, kind, namespace, name: &reference.name };
-            let problem = if !group.is_empty() || kind != "Secret" {
-                let message = format!("{kind} of group {group:?} is not supported; use a Secret");
-                Some(("InvalidCertificateRef", message))
-            } else if !self.grants.permit(from, to) {
-                let message = format!(
-                    "Secret {secret} is in another namespace and no ReferenceGrant there allows \
-                     Gateways of {}; ask its owner for one",
-                    key.namespace
-                );
-                Some(("RefNotPermitted", message))
-            } else {
-                let certificate =
-                    self.certificates.of(self.snapshot, &mut self.memo, &secret).clone();
-                listener.certificates.extend(certificate.shown);
-                if let Some(message) = certificate.expired {
-                    let problem = Problem::new(EXPIRED, format!("{at}[{i}]"), message);
-                    self.warn(ObjectKind::Gateway, key, &gateway.metadata, &problem);
+            let to = To {
+                group: reference.group.as_deref().unwrap_or_default(),
+                kind: reference.kind.as_deref().unwrap_or("Secret"),
+                namespace: reference.namespace.as_deref().unwrap_or(&key.namespace),
+                name: &reference.name,
+            };
+            let problem = match self.secret(from, to) {
+                Err(NoSecret::Kind(message)) => Some(("InvalidCertificateRef", message)),
+                Err(NoSecret::Grant(message)) => Some(("RefNotPermitted", message)),
+                Ok(secret) => {
+                    let certificate =
+                        self.certificates.of(self.snapshot, &mut self.memo, &secret).clone();
+                    listener.certificates.extend(certificate.shown);
+                    if let Some(message) = certificate.expired {
+                        let problem = Problem::new(EXPIRED, format!("{at}[{i}]"), message);
+                        self.warn(kind, key, owner.meta, &problem);
+                    }
+                    certificate.problem.map(|message| ("InvalidCertificateRef", message))
                 }
-                certificate.problem.map(|message| ("InvalidCertificateRef", message))
             };
             if let Some((reason, message)) = problem {
                 let problem = Problem::new(reason, format!("{at}[{i}]"), message);
@@ -184,132 +324,116 @@ impl<'s> Pass<'s> {
             }
         }
     }
+
+    /// The Secret that a reference of a Gateway or ListenerSet leads to.
+    ///
+    /// # Errors
+    /// Why it leads to none.
+    pub fn secret(&self, from: From<'_>, to: To<'_>) -> Result<Key, NoSecret> {
+        if !to.group.is_empty() || to.kind != "Secret" {
+            let (kind, group) = (to.kind, to.group);
+            let message = format!("{kind} of group {group:?} is not supported; use a Secret");
+            return Err(NoSecret::Kind(message));
+        }
+        let secret = Key::new(to.namespace, to.name);
+        if self.grants.permit(from, to) {
+            return Ok(secret);
+        }
+        Err(NoSecret::Grant(format!(
+            "Secret {secret} is in another namespace and no ReferenceGrant there allows {}s of {}; \
+             ask its owner for one",
+            from.kind, from.namespace
+        )))
+    }
+}
+
+/// Why a reference leads to no Secret.
+#[derive(Debug)]
+pub(super) enum NoSecret {
+    /// It names an object of another kind.
+    Kind(String),
+    /// Nobody allows it.
+    Grant(String),
 }
 
 impl<'s> ListenerState<'s> {
     /// Everything that can be said by the listener alone.
-    fn accept(&mut self, gateway: &Gateway) -> Result<(), Problem> {
+    fn accept(&mut self) -> Result<(), Problem> {
         let prefix = self.field.clone();
         let at = |field: &str| format!("{prefix}.{field}");
         let unsupported =
             |field: &str, message: String| Problem::new("UnsupportedValue", at(field), message);
         let spec = self.spec;
-        if !matches!(spec.protocol, Protocol::Http | Protocol::Https) {
-            let message = format!("{} is not supported; use HTTP or HTTPS", spec.protocol);
+        if self.intake == Intake::Unknown {
+            let message =
+                format!("{} is not supported; use HTTP, HTTPS, TLS, TCP or UDP", spec.protocol);
             return Err(Problem::new("UnsupportedProtocol", at("protocol"), message));
         }
-        self.kinds()?;
+        self.routes()?;
         self.port = u16::try_from(spec.port).ok().filter(|port| *port > 0).ok_or_else(|| {
             let message = format!("{} is not a port; use 1 to 65535", spec.port);
             Problem::new("PortUnavailable", at("port"), message)
         })?;
-        if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+        let hostname = spec.hostname.as_deref().filter(|hostname| !hostname.is_empty());
+        if let Some(hostname) = hostname.filter(|_| self.intake.has_hosts()) {
             self.hostname = hostname::parse(hostname).map_err(|m| unsupported("hostname", m))?;
         }
-        let mode = spec.tls.as_ref().and_then(|tls| tls.mode.as_ref());
-        if let Some(mode) = mode.filter(|mode| self.tls && **mode != TlsMode::Terminate) {
-            let message = format!("{mode} is not supported with HTTPS; use Terminate");
-            return Err(unsupported("tls.mode", message));
+        match spec.tls.as_ref().and_then(|tls| tls.mode.as_ref()) {
+            Some(mode) if self.intake == Intake::Https && *mode != TlsMode::Terminate => {
+                let message = format!("{mode} is not supported with HTTPS; use Terminate");
+                Err(unsupported("tls.mode", message))
+            }
+            Some(TlsMode::Other(mode)) if self.intake == Intake::TlsTerminate => {
+                let message = format!("{mode:?} is not supported; use Terminate or Passthrough");
+                Err(unsupported("tls.mode", message))
+            }
+            _ if spec.filters.is_some() => {
+                let message = "filters of listeners are not supported; remove them";
+                Err(unsupported("filters", message.to_owned()))
+            }
+            _ => Ok(()),
         }
-        // What would be left out here is protection that the owner asked for.
-        if self.tls && gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
-            let message = "client certificates (spec.tls.frontend) are not supported; remove it";
-            return Err(unsupported("tls", message.to_owned()));
-        }
-        if spec.filters.is_some() {
-            let message = "filters of listeners are not supported; remove them";
-            return Err(unsupported("filters", message.to_owned()));
-        }
-        Ok(())
     }
 
     /// Which routes are taken: kinds and namespaces.
-    fn kinds(&mut self) -> Result<(), Problem> {
-        let http = RouteGroupKind { group: Some(GROUP.to_owned()), kind: "HTTPRoute".to_owned() };
+    fn routes(&mut self) -> Result<(), Problem> {
         let at = format!("{}.allowedRoutes", self.field);
         let allowed = self.spec.allowed_routes.as_ref();
-        let kinds = allowed.map_or(&[][..], |allowed| &allowed.kinds);
-        let known = |kind: &RouteGroupKind| {
-            kind.kind == http.kind && kind.group.as_deref().is_none_or(|group| group == GROUP)
-        };
-        if let Some(i) = kinds.iter().position(|kind| !known(kind)) {
-            let message = format!("{} is not supported; use HTTPRoute", kinds[i].kind);
-            let field = format!("{at}.kinds[{i}].kind");
-            self.unresolved = Some(Problem::new("InvalidRouteKinds", field, message));
-        }
-        if kinds.is_empty() || kinds.iter().any(known) {
-            self.kinds.push(http);
-        }
+        self.route_kinds(allowed, &at);
         let namespaces = allowed.and_then(|allowed| allowed.namespaces.as_ref());
         let from = namespaces.and_then(|namespaces| namespaces.from.as_ref());
-        self.namespaces = match from {
-            None | Some(FromNamespaces::Same) => Namespaces::Same,
-            Some(FromNamespaces::All) => Namespaces::All,
-            Some(FromNamespaces::None) => Namespaces::None,
-            Some(FromNamespaces::Selector) => {
-                let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
-                // No selector selects nothing (metav1.LabelSelector).
-                selector.map_or(Namespaces::None, Namespaces::Selected)
-            }
-            Some(FromNamespaces::Other(other)) => {
-                self.namespaces = Namespaces::None;
-                let message = format!("{other:?} is not supported; use All, Same or Selector");
-                let field = format!("{at}.namespaces.from");
-                return Err(Problem::new("UnsupportedValue", field, message));
-            }
-        };
+        let from = from.unwrap_or(&FromNamespaces::Same);
+        let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
+        self.namespaces = Namespaces::of(from, selector).ok_or_else(|| {
+            let message = format!("{from} is not supported; use All, Same or Selector");
+            Problem::new("UnsupportedValue", format!("{at}.namespaces.from"), message)
+        })?;
         Ok(())
     }
-}
 
-/// Listeners that cannot be told apart are all refused: none may win (Gateway API,
-/// `Gateway.spec.listeners`).
-fn conflicts(listeners: &mut [ListenerState<'_>]) {
-    let mut ports: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-    for (i, listener) in listeners.iter().enumerate().filter(|(_, l)| l.refused.is_none()) {
-        ports.entry(listener.port).or_default().push(i);
-    }
-    for (port, on_port) in ports {
-        let mixed = on_port.iter().any(|i| listeners[*i].tls != listeners[on_port[0]].tls);
-        let mut hosts: BTreeMap<String, usize> = BTreeMap::new();
-        for i in &on_port {
-            *hosts.entry(listeners[*i].hostname.clone()).or_default() += 1;
+    fn route_kinds(&mut self, allowed: Option<&AllowedRoutes>, at: &str) {
+        let group_kind =
+            |kind: &str| RouteGroupKind { group: Some(GROUP.to_owned()), kind: kind.to_owned() };
+        let possible = self.intake.routes();
+        let asked = allowed.map_or(&[][..], |allowed| &allowed.kinds);
+        if asked.is_empty() {
+            self.kinds = possible.iter().map(|kind| group_kind(kind)).collect();
+            return;
         }
-        for i in on_port {
-            let listener = &mut listeners[i];
-            let problem = if mixed {
-                let message =
-                    format!("port {port} is used with HTTP and with HTTPS; separate them");
-                Problem::new("ProtocolConflict", format!("{}.port", listener.field), message)
-            } else if hosts[&listener.hostname] > 1 {
+        for (i, kind) in asked.iter().enumerate() {
+            let ours = kind.group.as_deref().is_none_or(|group| group == GROUP);
+            if !ours || !possible.contains(&kind.kind.as_str()) {
                 let message = format!(
-                    "another listener has the same port {port} and hostname {:?}; change one",
-                    listener.hostname
+                    "{} is not supported on listeners of protocol {}; use {}",
+                    kind.kind,
+                    self.spec.protocol,
+                    possible.join(" or ")
                 );
-                Problem::new("HostnameConflict", format!("{}.hostname", listener.field), message)
-            } else {
-                continue;
-            };
-            listener.conflict = Some(problem);
-        }
-    }
-}
-
-/// HTTPS listeners on one port of which one claims hosts of another: clients may come to one
-/// over a connection that was opened for the other.
-fn overlaps(listeners: &mut [ListenerState<'_>]) {
-    for a in 0..listeners.len() {
-        for b in 0..listeners.len() {
-            let (one, other) = (&listeners[a], &listeners[b]);
-            let both = one.tls && other.tls && one.refused.is_none() && other.refused.is_none();
-            if a != b
-                && both
-                && one.port == other.port
-                && one.hostname != other.hostname
-                && hostname::intersect(&one.hostname, &other.hostname)
-            {
-                let name = other.spec.name.as_str();
-                listeners[a].overlaps.insert(name);
+                let field = format!("{at}.kinds[{i}].kind");
+                let problem = Problem::new("InvalidRouteKinds", field, message);
+                self.unresolved.get_or_insert(problem);
+            } else if self.kinds.iter().all(|known| known.kind != kind.kind) {
+                self.kinds.push(group_kind(&kind.kind));
             }
         }
     }

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pass::{Pass, created};
+use super::references::From;
 use super::status::Problem;
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, ParentReference, PolicyStatus};
 use crate::api::middleware::MiddlewareSpec;
 use crate::api::target::TargetRef;
 use crate::graph::PolicyId;
+use crate::policy::external_auth::BACKEND_REF;
 use crate::policy::{AnySpec, Invalid, Kind, Refs};
 use crate::reason::Reason;
 
@@ -142,7 +144,8 @@ impl<'s> Pass<'s> {
         let mut uses = Vec::with_capacity(specs.len());
         for (field, spec) in specs {
             let name = format!("{}/{key}/{field}", kind.kind());
-            let refs = self.refs_of(&key.namespace, &spec);
+            let refs = self.refs_of(kind, &key.namespace, &spec);
+            let refs = refs.map_err(|error| invalid(field, error))?;
             let id = self.graph.policy(&name, &spec, &refs).map_err(|e| invalid(field, e))?;
             uses.push(Use { id, kind: spec.kind(), object: None });
         }
@@ -150,8 +153,19 @@ impl<'s> Pass<'s> {
     }
 
     /// What a Spec of an object in `namespace` refers to.
-    fn refs_of(&self, namespace: &str, spec: &AnySpec) -> Refs {
+    fn refs_of(
+        &mut self,
+        kind: ObjectKind,
+        namespace: &str,
+        spec: &AnySpec,
+    ) -> Result<Refs, Invalid> {
         let mut refs = Refs::default();
+        if let AnySpec::ExternalAuth(spec) = spec {
+            let from = From { group: OURS, kind: kind.kind(), namespace };
+            let service = self.service_of(from, None, spec);
+            let service = service.map_err(|error| Invalid::new(BACKEND_REF, error.message))?;
+            refs.services.insert(BACKEND_REF, service);
+        }
         if let AnySpec::BasicAuth(spec) = spec {
             let name = &spec.secret_ref.name;
             if let Some(secret) = self.snapshot.secrets.get(&Key::new(namespace, name)) {
@@ -165,7 +179,7 @@ impl<'s> Pass<'s> {
                 refs.secrets.insert(name.clone(), data);
             }
         }
-        refs
+        Ok(refs)
     }
 }
 
@@ -176,6 +190,7 @@ fn specs_of(spec: &MiddlewareSpec) -> Vec<(&'static str, AnySpec)> {
         ip_access,
         cors,
         basic_auth,
+        external_auth,
         request_headers,
         response_headers,
         rewrite,
@@ -186,6 +201,7 @@ fn specs_of(spec: &MiddlewareSpec) -> Vec<(&'static str, AnySpec)> {
         ip_access.map(|spec| ("ipAccess", AnySpec::IpAccess(spec))),
         cors.map(|spec| ("cors", AnySpec::Cors(spec))),
         basic_auth.map(|spec| ("basicAuth", AnySpec::BasicAuth(spec))),
+        external_auth.map(|spec| ("externalAuth", AnySpec::ExternalAuth(spec))),
         request_headers.map(|spec| ("requestHeaders", AnySpec::RequestHeaders(spec))),
         response_headers.map(|spec| ("responseHeaders", AnySpec::ResponseHeaders(spec))),
         rewrite.map(|spec| ("rewrite", AnySpec::Rewrite(spec))),

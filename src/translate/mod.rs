@@ -4,20 +4,27 @@
 //! they cannot disagree. A bad object hurts only itself: it becomes a condition and a note,
 //! never an error that stops others.
 
+mod addresses;
 mod annotations;
+mod authorities;
 mod backends;
 mod binds;
 mod certificates;
+mod conflicts;
 mod draft;
 mod endpoints;
+mod external_auth;
 mod filters;
+mod frontend;
 mod gateway;
 mod gateway_class;
+mod gateway_status;
 mod hostname;
 mod http_route;
 mod infrastructure;
 mod ingress;
 mod ingress_status;
+mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
@@ -27,6 +34,7 @@ mod policy_status;
 mod ports;
 mod references;
 mod rules;
+mod service_backends;
 pub mod snapshot;
 mod status;
 
@@ -35,10 +43,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
-pub use backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use endpoints::{SERVICE_NAME, endpoints_of};
 pub use infrastructure::{MANAGED_BY, TIDEGATE};
 pub use memo::Memo;
+pub use service_backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
 
 /// What [`translate`] returns.
@@ -236,6 +244,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
+    pass.listener_set_statuses(&gateways);
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

@@ -144,8 +144,8 @@ impl<'s> Pass<'s> {
                 None if self.snapshot.gateways.contains_key(&key) => Found::Foreign,
                 None => gone(),
                 Some(place) => {
-                    let listeners = &gateways[*place].listeners;
-                    let known = |name| listeners.iter().any(|l| l.spec.name == name);
+                    let listeners = || gateways[*place].own();
+                    let known = |name| listeners().any(|l| l.spec.name == name);
                     if section.is_none_or(known) { Found::Here(ancestor) } else { no_section() }
                 }
             },

@@ -1,18 +1,19 @@
 //! Which port is bound for a listener.
 //!
-//! In a cluster every (Gateway, listener port) has a container port of its own. It is recorded
-//! on the Gateway's Service, so that all replicas agree; one that is not recorded yet is asked
-//! for there and bound only once it stands there. In host and in file mode a listener binds its
-//! own port, and the oldest Gateway has it.
+//! In a cluster every (Gateway, listener port) has a container port of its own, for TCP and for
+//! UDP another. It is recorded on the Gateway's Service, so that all replicas agree; one that is
+//! not recorded yet is asked for there and bound only once it stands there. In host and in file
+//! mode a listener binds its own port, and the oldest Gateway has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::gateway::GatewayState;
+use super::gateway::{GatewayState, Port};
 use super::status::Problem;
 use super::{Ports, Snapshot};
+use crate::graph::Transport;
 
 /// A container port of a Gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +31,9 @@ pub(super) fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
     }
     for gateway in gateways {
         let recorded = gateway.containers.iter().filter(|(_, container)| container.recorded);
-        let recorded: BTreeMap<u16, u16> = recorded.map(|(p, c)| (*p, c.number)).collect();
+        let recorded: BTreeMap<Port, u16> = recorded.map(|(p, c)| (*p, c.number)).collect();
         for listener in gateway.listeners.iter_mut().filter(|l| l.bound.is_none()) {
-            listener.bound = recorded.get(&listener.port).copied();
+            listener.bound = recorded.get(&listener.service_port()).copied();
         }
         for listener in &mut gateway.listeners {
             // A Service or a hostPort leads to what is bound in a pod; nothing does to files'.
@@ -64,7 +65,7 @@ fn containers(first: u16, last: u16, gateways: &mut [GatewayState<'_>]) {
                 gateway.containers.insert(port, Container { number, recorded: false });
                 continue;
             }
-            for listener in gateway.listeners.iter_mut().filter(|l| l.port == port) {
+            for listener in gateway.listeners.iter_mut().filter(|l| l.service_port() == port) {
                 let message = format!(
                     "all container ports from {first} to {last} are taken; remove listeners or \
                      install with a wider range"
@@ -77,30 +78,41 @@ fn containers(first: u16, last: u16, gateways: &mut [GatewayState<'_>]) {
 }
 
 /// The container ports that a Service records, by its own.
-fn recorded(service: &Service) -> BTreeMap<u16, u16> {
+fn recorded(service: &Service) -> BTreeMap<Port, u16> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let number = |number: i32| u16::try_from(number).ok();
     ports
-        .filter_map(|port| match &port.target_port {
-            Some(IntOrString::Int(target)) => Some((number(port.port)?, number(*target)?)),
-            _ => None,
+        .filter_map(|port| {
+            let transport = match port.protocol.as_deref() {
+                None | Some("TCP") => Transport::Tcp,
+                Some("UDP") => Transport::Udp,
+                Some(_) => return None,
+            };
+            match &port.target_port {
+                Some(IntOrString::Int(target)) => {
+                    Some(((transport, number(port.port)?), number(*target)?))
+                }
+                _ => None,
+            }
         })
         .collect()
 }
 
 fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
     // By the port that is bound: the Gateway that has it, and its port before the offset.
-    let mut owners: BTreeMap<u16, (usize, u16)> = BTreeMap::new();
+    let mut owners: BTreeMap<Port, (usize, u16)> = BTreeMap::new();
     let mut names: Vec<String> = Vec::new();
     for (place, gateway) in gateways.iter_mut().enumerate() {
         names.push(gateway.key.to_string());
         let serves = gateway.problem.is_none();
         for listener in gateway.listeners.iter_mut() {
-            if listener.refused.is_some() || listener.conflict.is_some() || !serves {
+            if !listener.is_accepted() || !serves {
                 continue;
             }
             let port = Ports::Own { offset }.own(listener.port);
-            let (owner, unshifted) = *owners.entry(port).or_insert((place, listener.port));
+            let transport = listener.intake.transport();
+            let owner = owners.entry((transport, port)).or_insert((place, listener.port));
+            let (owner, unshifted) = *owner;
             if (owner, unshifted) == (place, listener.port) {
                 listener.bound = Some(port);
                 continue;

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use super::backends::Unresolved;
+use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Draft, mirror, split};
+use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
 use super::gateway::GatewayState;
 use super::listeners::ListenerState;
@@ -172,12 +173,24 @@ impl<'s> Pass<'s> {
                         }
                     };
                     let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
-                    match self.backend_of(from, &mirror.backend_ref) {
+                    match self.backend_of(from, None, &mirror.backend_ref, Traffic::Http) {
                         Ok(backend) => draft.mirrors.push((share, backend)),
                         // Not mirrored; the request itself is not concerned.
                         Err(error) => {
                             let field = format!("{field}.requestMirror.backendRef");
                             draft.unresolved.push(problem(field, &error));
+                        }
+                    }
+                }
+                Ok(Filter::ExternalAuth(auth)) => {
+                    let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
+                    match self.external_auth(from, None, key, &field, auth) {
+                        Ok(policy) => uses.push(policy),
+                        Err(NoPolicy::Invalid(message)) => draft.refuse(unsupported(message)),
+                        Err(NoPolicy::Unresolved(error)) => {
+                            let field = format!("{field}.externalAuth.backendRef");
+                            draft.unresolved.push(problem(field, &error));
+                            draft.closed = Some(error.reason);
                         }
                     }
                 }
@@ -223,7 +236,7 @@ impl<'s> Pass<'s> {
 
     fn target(&mut self, key: &Key, at: &str, backend: &'s HttpBackendRef, draft: &mut Draft<'s>) {
         let from = From { group: GROUP, kind: KIND, namespace: &key.namespace };
-        let to = self.backend_of(from, &backend.target);
+        let to = self.backend_of(from, None, &backend.target, Traffic::Http);
         if let Err(error) = &to {
             draft.unresolved.push(problem(at.to_owned(), error));
         }
@@ -260,8 +273,9 @@ impl<'s> Pass<'s> {
     pub fn outer(&self, gateway: &GatewayState<'_>, listener: &ListenerState<'_>) -> Outer {
         let Key { namespace, name } = gateway.key;
         let section = Some(listener.spec.name.as_str());
+        let (kind, of) = (listener.parent.kind().kind(), listener.parent.key());
         Outer {
-            listener: self.policies.targeting(("Gateway", namespace, name, section)),
+            listener: self.policies.targeting((kind, &of.namespace, &of.name, section)),
             gateway: self.policies.targeting(("Gateway", namespace, name, None)),
         }
     }

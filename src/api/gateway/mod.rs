@@ -79,3 +79,6 @@ pub use x_backend_traffic_policy::{
 pub const GROUP: &str = "gateway.networking.k8s.io";
 /// The API group of the kinds whose names begin with X.
 pub const X_GROUP: &str = "gateway.networking.x-k8s.io";
+
+#[cfg(test)]
+mod tests;

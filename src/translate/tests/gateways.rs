@@ -213,13 +213,16 @@ fn without_overlap_there_is_no_such_condition() {
 }
 
 #[test]
-fn client_certificates_are_refused_not_ignored() {
-    let gateway =
-        gateway(&https("https", "a.example", "cert")) + "  tls: {frontend: {default: {}}}";
+fn without_an_authority_nobody_is_let_in() {
+    let validation =
+        "{validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}]}}";
+    let gateway = gateway(&https("https", "a.example", "cert"))
+        + &format!("  tls: {{frontend: {{default: {validation}}}}}");
     let mut snapshot = world(&[&gateway]);
     put(&mut snapshot, secret("cert", "infra", &["a.example"]));
     let translation = translate(&snapshot);
-    assert_eq!(of_listener(&translation, "https", "Accepted"), "False/UnsupportedValue");
+    assert_eq!(of_listener(&translation, "https", "Accepted"), "False/NoValidCACertificate");
+    assert_eq!(of_listener(&translation, "https", "ResolvedRefs"), "False/InvalidCACertificateRef");
     assert!(translation.graph.listeners.is_empty());
 }
 

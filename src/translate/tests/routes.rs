@@ -250,7 +250,7 @@ fn paths_are_compared_in_their_normal_form() {
 fn a_filter_that_is_not_known_is_never_skipped() {
     let spec = "  rules:
   - matches: [{path: {value: /auth}}]
-    filters: [{type: ExternalAuth, externalAuth: {}}]
+    filters: [{type: Compression, compression: {}}]
     backendRefs: [{name: app, port: 8080}]
   - backendRefs: [{name: app, port: 8080}]";
     let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
@@ -384,7 +384,7 @@ endpoints: [{{addresses: ['fd00::1'], conditions: {first}}}, {{addresses: ['fd00
             expected.iter().map(|a| a.parse().unwrap()).collect();
         assert_eq!(addresses, expected, "{first} {second}");
         let again = crate::translate::endpoints_of(
-            &graph.backends[0].key,
+            &graph.backends[0],
             &snapshot.services,
             &snapshot.endpoint_slices,
             &snapshot.resolved,
