@@ -47,6 +47,7 @@ def _kube_flags() -> list[str]:
 
 
 CONFORMANCE = E2E / "conformance"
+SUITES = E2E / "suites" / "programs"
 _IMAGES_MODULE = "sigs.k8s.io/gateway-api-conformance-images"
 
 ALL = [
@@ -65,6 +66,10 @@ ALL = [
     Tool("coredns", ["coredns"], ["github.com/coredns/coredns"], version="v1.14.6"),
     Tool("echo", ["echo-basic"], [f"{_IMAGES_MODULE}/echo-basic"],
          module=CONFORMANCE, newer_go=True),
+    Tool("peer", ["peer"], ["./peer"], module=SUITES),
+    Tool("h2spec", ["h2spec"], ["github.com/summerwind/h2spec/cmd/h2spec"], module=SUITES),
+    *(Tool(f"grpc-{name}", [f"grpc-{name}"], [f"google.golang.org/grpc/interop/{name}"],
+           module=SUITES) for name in ("client", "server")),
     Tool("helm", ["helm"], ["helm.sh/helm/v4/cmd/helm"], version="v4.3.1"),
     Tool("conformance", ["conformance.test"], ["."],
          module=CONFORMANCE, test=True, newer_go=True),

@@ -10,6 +10,7 @@ from e2e.cluster import golang, images, tools
 from e2e.driver import conformance, deploy, testing
 from e2e.driver.paths import ROOT, TARGET
 from e2e.driver.shell import CommandFailed, Log, output, run
+from e2e.suites import grpc_interop, h2spec, websocket
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Step:
 
 def choose(options: argparse.Namespace) -> list[Step]:
     """All steps, or those of `--only`, in the order of a full run."""
-    every = _before() + _tests() + _after()
+    every = _before() + _suites() + _cluster() + _tests() + _after()
     if not options.only:
         return every
     unknown = set(options.only) - {step.name for step in every}
@@ -61,10 +62,25 @@ def _before() -> list[Step]:
         Step("build", "cargo build --release", _cargo("build", "--release", "--locked")),
         Step("tools", "the cluster's programs, from Go modules", _tools),
         Step("chart", "helm lint; manifests/install.yaml is what the chart renders", _chart),
+    ]
+
+
+def _cluster() -> list[Step]:
+    return [
         Step("image", "the Tidegate image", lambda context: context.cluster.image(context.log)),
         Step("cluster", "a real cluster comes up", lambda context: context.cluster.up(context.log)),
         Step("deploy", "helm installs Tidegate", deploy.run, True),
     ]
+
+
+def _suites() -> list[Step]:
+    """Other people's tests against a Tidegate on loopback: they need no cluster."""
+
+    def step(module) -> Step:
+        return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
+                    lambda context: Tally(*module.run(context)))
+
+    return [step(module) for module in (h2spec, grpc_interop, websocket)]
 
 
 def _tests() -> list[Step]:

@@ -1,0 +1,26 @@
+// Command peer plays the other side in tests: a backend that answers only once it has read
+// the whole request, authorization servers (plain HTTP and Envoy's ext_authz), and backends
+// that fail on purpose. What it saw goes into its answers, where tests can look.
+package main
+
+import (
+	"flag"
+	"log"
+)
+
+func main() {
+	backend := flag.String("backend", "", "address of the backend, HTTP/1.1 and h2c")
+	auth := flag.String("auth", "", "address of the authorization server that speaks HTTP")
+	extAuthz := flag.String("ext-authz", "", "address of the one that speaks ext_authz (gRPC)")
+	flag.Parse()
+	failed := make(chan error)
+	run := func(address string, serve func(string) error) {
+		if address != "" {
+			go func() { failed <- serve(address) }()
+		}
+	}
+	run(*backend, serveBackend)
+	run(*auth, serveAuth)
+	run(*extAuthz, serveExtAuthz)
+	log.Fatal(<-failed)
+}
