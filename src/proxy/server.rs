@@ -84,17 +84,14 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves one accepted connection to its end.
-pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
+pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
     let graph = worker.graph();
     let Some(listener) = graph.listeners.get(&port).cloned() else { return };
     drop(graph);
     let Ok(peer) = stream.peer_addr() else { return };
     let public_port = listener.public_port;
-    let guard = Rc::new(ConnectionGuard {
-        worker: Rc::clone(&worker),
-        public_port,
-        _counted: Counted::new(&worker.common, |common| &common.connections),
-    });
+    let guard =
+        Rc::new(ConnectionGuard { worker: Rc::clone(&worker), public_port, _counted: counted });
     worker.telemetry.connection_opened(public_port);
     if let Err(error) = tune(&stream) {
         return tracing::debug!(%error, %peer, "a client's socket cannot be used");
