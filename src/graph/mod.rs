@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod backend;
 pub mod backend_tls;
+pub mod budget;
 pub mod builder;
 pub mod client_auth;
 pub mod find;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use attempt::{Retry, RetryBudget};
 pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
 pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
+pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
 pub use find::is_grpc;
@@ -210,7 +212,7 @@ pub struct Split {
     pub total: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     pub weight: u32,
     /// A reference that cannot be resolved takes its share of requests and answers 500.
@@ -220,7 +222,7 @@ pub struct Target {
 }
 
 /// A copy of the request goes to `to`, its answer is thrown away (HTTPRoute `requestMirror`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mirror {
     pub to: BackendId,
     /// Of each `denominator` requests `numerator` are copied.

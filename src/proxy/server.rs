@@ -28,7 +28,7 @@ use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict, millis};
 use super::connect::tune;
 use super::handle::handle;
-use super::replay::Replay;
+use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
 use super::stream::{Arrival, Sorted};
 use super::tls::{self, Tls};
@@ -109,7 +109,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
         }
         Protocol::Tls(tls) => {
             let stream = if listener.streams.is_empty() {
-                Replay::from(stream)
+                Peeked::from(stream)
             } else {
                 let arrival = Arrival { worker: Rc::clone(&worker), peer, public_port };
                 match arrival.sort(&listener, stream).await {

@@ -20,7 +20,7 @@ use super::connect;
 use super::handle::choose;
 use super::hello;
 use super::passage::Passage;
-use super::replay::Replay;
+use super::peeked::Peeked;
 use super::tls;
 use super::wire::Wire;
 use super::worker::Worker;
@@ -44,7 +44,7 @@ pub struct Arrival {
 #[derive(Debug)]
 pub enum Sorted {
     /// Its TLS is to be ended, for HTTP.
-    Http(Replay),
+    Http(Peeked),
     Stream(Box<TlsArrival>),
     /// It got its answer.
     Refused,
@@ -54,7 +54,7 @@ pub enum Sorted {
 #[derive(Debug)]
 pub struct TlsArrival {
     arrival: Arrival,
-    client: Replay,
+    client: Peeked,
     server_name: Option<Box<str>>,
     stream: Arc<Stream>,
     /// None: the backend ends it.
@@ -86,7 +86,7 @@ impl Arrival {
         };
         let name = hello.server_name.as_deref();
         let (stream, end_here) = match purpose(listener, name) {
-            Some(TlsUse::Http) => return Sorted::Http(Replay::new(hello.bytes, client)),
+            Some(TlsUse::Http) => return Sorted::Http(Peeked::new(hello.bytes, client)),
             Some(TlsUse::Terminate(stream)) => (stream, Some(stream_config(tls))),
             Some(TlsUse::Passthrough(stream)) => (stream, None),
             None => {
@@ -98,7 +98,7 @@ impl Arrival {
             }
         };
         Sorted::Stream(Box::new(TlsArrival {
-            client: Replay::new(hello.bytes, client),
+            client: Peeked::new(hello.bytes, client),
             server_name: hello.server_name,
             stream: Arc::clone(stream),
             end_here,

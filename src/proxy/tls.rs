@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::replay::Replay;
+use super::peeked::Peeked;
 
 /// What a handshake told.
 #[derive(Debug)]
@@ -22,10 +22,10 @@ pub struct Tls {
 
 /// Does the handshake with the certificates of this moment.
 pub async fn accept(
-    stream: Replay,
+    stream: Peeked,
     config: &Arc<ServerConfig>,
     limit: Duration,
-) -> io::Result<(TlsStream<Replay>, Tls)> {
+) -> io::Result<(TlsStream<Peeked>, Tls)> {
     let accepting = TlsAcceptor::from(Arc::clone(config)).accept(stream);
     let stream = timeout(limit, accepting).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let session = stream.get_ref().1;

@@ -8,23 +8,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::replay::Replay;
+use super::peeked::Peeked;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub enum Wire {
-    Plain(Replay),
-    Tls(Box<TlsStream<Replay>>),
+    Plain(Peeked),
+    Tls(Box<TlsStream<Peeked>>),
 }
 
 impl Wire {
     /// A connection in clear text.
-    pub fn plain(stream: impl Into<Replay>) -> Self {
+    pub fn plain(stream: impl Into<Peeked>) -> Self {
         Wire::Plain(stream.into())
     }
 
     /// A connection over TLS, of either side.
-    pub fn tls(stream: impl Into<TlsStream<Replay>>) -> Self {
+    pub fn tls(stream: impl Into<TlsStream<Peeked>>) -> Self {
         Wire::Tls(Box::new(stream.into()))
     }
 

@@ -1,17 +1,17 @@
 //! What a route's rules are before it is known through which listener they are reached, and what
-//! is wrong with them. How they come about is in `rules`.
+//! is wrong with them. How they come about is in `rules` and `streams`.
+
+use std::sync::Arc;
 
 use super::matches;
 use super::middleware::Use;
 use super::status::Problem;
-use crate::graph::{Action, BackendId, Mirror, PolicyId, Split, Target, Timeouts};
+use crate::api::gateway::BackendObjectReference;
+use crate::graph::{Action, PolicyId, Retry, Session, Split, Target, Timeouts};
 use crate::reason::Reason;
 
 /// Of how many requests how many: numerator and denominator.
 pub(super) type Share = (u32, u32);
-
-/// A weight, the backend or why there is none, and the policies of the reference's filters.
-pub(super) type Weighted = (u32, Result<BackendId, Reason>, Vec<PolicyId>);
 
 /// The rules of a route.
 #[derive(Debug, Default)]
@@ -23,8 +23,8 @@ pub(super) struct Compiled<'s> {
     pub refused: Vec<Problem>,
 }
 
-/// A rule before it is known whose policies it carries.
-#[derive(Debug)]
+/// A rule before it is known whose policies it carries, and who connects to its backends.
+#[derive(Debug, Default)]
 pub(super) struct Draft<'s> {
     pub index: u32,
     /// The rule's own name.
@@ -32,17 +32,35 @@ pub(super) struct Draft<'s> {
     pub matches: Vec<matches::Compiled>,
     /// The policies of its filters, in their order.
     pub filters: Vec<Use>,
-    pub mirrors: Vec<(Share, BackendId)>,
-    pub targets: Vec<Weighted>,
+    pub mirrors: Vec<(Share, Reference<'s>)>,
+    pub targets: Vec<Weighted<'s>>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
+    pub session: Option<Arc<Session>>,
     /// What it cannot be served for (`Accepted`).
     pub unsupported: Option<Problem>,
-    /// What it refers to and is not there or not allowed (`ResolvedRefs`).
+    /// Policies that it refers to and that are not there or not allowed (`ResolvedRefs`).
     pub unresolved: Vec<Problem>,
     /// A filter or policy is missing: requests must not go on without it.
     pub closed: Option<Reason>,
-    /// Experimental fields without which requests go on.
-    pub ignored: Vec<Problem>,
+}
+
+/// A backend, by the field that names it.
+#[derive(Debug)]
+pub(super) struct Reference<'s> {
+    pub field: String,
+    pub to: &'s BackendObjectReference,
+}
+
+/// A backend with its share.
+#[derive(Debug)]
+pub(super) struct Weighted<'s> {
+    pub weight: u32,
+    pub reference: Reference<'s>,
+    /// The policies of the reference's filters.
+    pub transforms: Vec<PolicyId>,
+    /// Why its share is answered with an error, whatever the reference leads to.
+    pub closed: Option<Reason>,
 }
 
 impl Compiled<'_> {
@@ -67,11 +85,12 @@ impl Compiled<'_> {
         some.then(|| format!("Dropped Rule(s): {}", bad.join("; ")))
     }
 
-    /// All references that cannot be resolved, under the reason of the first.
-    pub fn unresolved(&self) -> Option<Problem> {
+    /// All references that cannot be resolved, those to backends given, under the reason of the
+    /// first.
+    pub fn unresolved(&self, backends: &[Problem]) -> Option<Problem> {
         /// Enough to see what is wrong; the rest is in the events.
         const MAX: usize = 5;
-        let mut all = self.rules.iter().flat_map(|rule| &rule.unresolved);
+        let mut all = self.rules.iter().flat_map(|rule| &rule.unresolved).chain(backends);
         let first = all.next()?;
         let mut message = first.to_string();
         for problem in all.take(MAX - 1) {
@@ -81,12 +100,11 @@ impl Compiled<'_> {
         Some(Problem::new(first.reason, "", message))
     }
 
-    pub fn problems(&self) -> Vec<Problem> {
-        let of = |rule: &'_ Draft<'_>| {
-            let all = rule.unsupported.iter().chain(&rule.unresolved).chain(&rule.ignored);
-            all.cloned().collect::<Vec<_>>()
-        };
-        self.refused.iter().cloned().chain(self.rules.iter().flat_map(of)).collect()
+    /// Everything that is wrong without regard to parents and backends.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let of_rules =
+            self.rules.iter().flat_map(|rule| rule.unsupported.iter().chain(&rule.unresolved));
+        self.refused.iter().chain(of_rules)
     }
 }
 
@@ -95,23 +113,23 @@ impl Draft<'_> {
     pub fn refuse(&mut self, problem: Problem) {
         self.unsupported.get_or_insert(problem);
     }
+
+    /// Why all that matches is answered with an error.
+    pub fn closed(&self) -> Option<Reason> {
+        self.unsupported.as_ref().map(|_| Reason::UnsupportedValue).or(self.closed)
+    }
 }
 
-pub(super) fn mirror(((numerator, denominator), to): &(Share, BackendId)) -> Mirror {
-    Mirror { to: *to, numerator: *numerator, denominator: *denominator }
+impl Weighted<'_> {
+    /// A backendRef's `weight` as a share: 1 by default.
+    pub fn weight(weight: Option<i32>) -> u32 {
+        u32::try_from(weight.unwrap_or(1)).unwrap_or(0).min(1_000_000)
+    }
 }
 
 /// Targets of weight 0 get no requests; if there are no others, nothing can be answered.
-pub(super) fn split(targets: &[Weighted]) -> Action {
-    let targets: Vec<Target> = targets
-        .iter()
-        .filter(|(weight, ..)| *weight > 0)
-        .map(|(weight, to, transforms)| Target {
-            weight: *weight,
-            to: *to,
-            transforms: transforms.clone(),
-        })
-        .collect();
+pub(super) fn split(targets: Vec<Target>) -> Action {
+    let targets: Vec<Target> = targets.into_iter().filter(|target| target.weight > 0).collect();
     let total = targets.iter().fold(0_u32, |sum, target| sum.saturating_add(target.weight));
     if total == 0 {
         Action::Refuse(Reason::NoBackend)

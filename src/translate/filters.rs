@@ -1,5 +1,6 @@
-//! HTTPRoute filters as policy Specs, one to one; mirrors and references to our own kinds apart.
+//! The filters of HTTPRoutes and GRPCRoutes as policy Specs, one to one; mirrors and references to our own kinds apart.
 
+use super::ObjectKind;
 use crate::api::gateway::{
     ExternalAuthFilter, FilterType, HeaderFilter, HttpRouteFilter, LocalObjectReference,
     MirrorFilter, PathModifier, PathModifierType,
@@ -22,7 +23,10 @@ pub(super) enum Filter<'s> {
 ///
 /// # Errors
 /// A message for the user: a type that is not known, or the field of its type is missing.
-pub(super) fn read(filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
+pub(super) fn read(kind: ObjectKind, filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
+    if kind == ObjectKind::GrpcRoute && !of_grpc(&filter.r#type) {
+        return Err(format!("GRPCRoutes have no filter of type {}; remove it", filter.r#type));
+    }
     let missing =
         |field: &str| format!("type is {}, but `{field}` is missing; set it", filter.r#type);
     Ok(Filter::Policy(match &filter.r#type {
@@ -79,6 +83,17 @@ pub(super) fn read(filter: &HttpRouteFilter) -> Result<Filter<'_>, String> {
             return Err(format!("filter type {other:?} is not supported; remove it"));
         }
     }))
+}
+
+/// The filters of a GRPCRoute.
+fn of_grpc(r#type: &FilterType) -> bool {
+    matches!(
+        r#type,
+        FilterType::RequestHeaderModifier
+            | FilterType::ResponseHeaderModifier
+            | FilterType::RequestMirror
+            | FilterType::ExtensionRef
+    )
 }
 
 fn edits_of(filter: &HeaderFilter) -> header_edits::Spec {

@@ -5,8 +5,11 @@
 //! never an error that stops others.
 
 mod addresses;
+mod ancestors;
 mod annotations;
 mod authorities;
+mod backend_tls;
+mod backend_tls_policy;
 mod backends;
 mod binds;
 mod certificates;
@@ -20,23 +23,34 @@ mod gateway;
 mod gateway_class;
 mod gateway_status;
 mod hostname;
-mod http_route;
 mod infrastructure;
 mod ingress;
 mod ingress_status;
+mod links;
+mod listener_filters;
 mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
+mod methods;
 mod middleware;
+mod parents;
 mod pass;
 mod policy_status;
 mod ports;
 mod references;
+mod retry;
+mod routes;
 mod rules;
+mod serve;
 mod service_backends;
+mod session;
 pub mod snapshot;
 mod status;
+mod streams;
+mod traffic_policy;
+mod x_backend;
+mod x_backend_service;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -234,17 +248,20 @@ pub struct Note {
 pub fn translate(snapshot: &Snapshot) -> Translation {
     let mut pass = pass::Pass::new(snapshot);
     pass.undecodable();
+    pass.collect_backend_policies();
     pass.collect_policies();
     let classes = pass.gateway_classes();
     let mut gateways = pass.gateways(&classes);
+    pass.listener_filters(&mut gateways);
     ports::assign(snapshot, &mut gateways);
     pass.bind(&mut gateways);
     let by_key = gateway::by_key(&gateways);
-    pass.http_routes(&mut gateways, &by_key);
+    pass.routes(&mut gateways);
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
     pass.listener_set_statuses(&gateways);
+    pass.backend_statuses();
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

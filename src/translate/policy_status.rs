@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::Key;
+use super::ancestors::POLICY;
 use super::gateway::{ByKey, GatewayState};
-use super::http_route::parent_of;
 use super::middleware::{NETWORKING, OURS, PolicyObject, reference};
 use super::pass::Pass;
-use super::status::{Problem, Said, conditions, in_place};
-use crate::api::gateway::{GROUP, ParentReference, PolicyAncestorStatus, PolicyStatus};
+use super::status::{Problem, Said};
+use super::{Key, ObjectKind};
+use crate::api::gateway::{GROUP, ParentReference, PolicyStatus};
 use crate::api::target::TargetRef;
-
-/// Most entries, of all controllers together (GEP-713).
-const MAX: usize = 16;
 
 /// What became of one `targetRefs` entry.
 enum Found {
@@ -48,38 +45,11 @@ impl<'s> Pass<'s> {
             }
             said
         };
-        let controller = &self.snapshot.settings.controller_name;
-        let old = object.status.map_or(&[][..], |status| &status.ancestors);
-        let foreign: Vec<_> = old.iter().filter(|a| a.controller_name != *controller).collect();
         let mut seen = BTreeSet::new();
-        let mut entries = Vec::new();
-        for (ancestor, problem) in ancestors {
-            if entries.len() + foreign.len() >= MAX || !seen.insert(ancestor.clone()) {
-                continue;
-            }
-            let same = |a: &&PolicyAncestorStatus| {
-                a.controller_name == *controller && a.ancestor_ref == ancestor
-            };
-            let before = old.iter().find(same);
-            let conditions = conditions(
-                before.map_or(&[][..], |before| &before.conditions),
-                &["Accepted"],
-                &[said(problem.as_ref())],
-                object.meta.generation,
-                &self.now,
-            );
-            entries.push(PolicyAncestorStatus {
-                ancestor_ref: ancestor,
-                controller_name: controller.clone(),
-                conditions,
-                other: before.map(|before| before.other.clone()).unwrap_or_default(),
-            });
-        }
-        entries.extend(foreign.into_iter().cloned());
-        let same = |a: &PolicyAncestorStatus, b: &PolicyAncestorStatus| {
-            a.ancestor_ref == b.ancestor_ref && a.controller_name == b.controller_name
-        };
-        PolicyStatus { ancestors: in_place(entries, old, same) }
+        let fresh = ancestors.into_iter().filter(|(ancestor, _)| seen.insert(ancestor.clone()));
+        let said = fresh.map(|(ancestor, problem)| (ancestor, vec![said(problem.as_ref())]));
+        let said = said.collect();
+        self.ancestor_status(object.status, object.meta.generation, &POLICY, said)
     }
 
     /// Where the policy applies, or was meant to and why it does not.
@@ -149,16 +119,24 @@ impl<'s> Pass<'s> {
                     if section.is_none_or(known) { Found::Here(ancestor) } else { no_section() }
                 }
             },
-            (GROUP, "HTTPRoute") => match self.snapshot.http_routes.get(&key) {
+            (GROUP, "ListenerSet") => match self.snapshot.listener_sets.get(&key) {
                 None => gone(),
-                Some(route) => {
-                    let parents = route.spec.parent_refs.iter();
-                    let mut gateways = parents.filter_map(|parent| parent_of(parent, &key));
-                    let known =
-                        |name| route.spec.rules.iter().any(|r| r.name.as_deref() == Some(name));
-                    if !gateways.any(|gateway| by_key.contains_key(&gateway)) {
+                Some(set) => {
+                    let known = |name| set.spec.listeners.iter().any(|l| l.name == name);
+                    let ours = gateways.iter().any(|g| g.sets.iter().any(|set| *set.key == key));
+                    match section.is_none_or(known) {
+                        _ if !ours => Found::Foreign,
+                        true => Found::Here(ancestor),
+                        false => no_section(),
+                    }
+                }
+            },
+            (GROUP, "HTTPRoute" | "GRPCRoute") => match self.rule_names(&target.kind, &key) {
+                None => gone(),
+                Some((kind, names)) => {
+                    if !self.our_routes.contains(&(kind, &key)) {
                         Found::Foreign
-                    } else if section.is_none_or(known) {
+                    } else if section.is_none_or(|section| names.contains(&section)) {
                         Found::Here(ancestor)
                     } else {
                         no_section()
@@ -171,8 +149,21 @@ impl<'s> Pass<'s> {
                 false => gone(),
             },
             (group, kind) => missing(format!(
-                "{kind} of group {group:?} is not supported; use Gateway, HTTPRoute or Ingress"
+                "{kind} of group {group:?} is not supported; use Gateway, ListenerSet, HTTPRoute, \
+                 GRPCRoute or Ingress"
             )),
         }
+    }
+
+    /// The kind of a route that policies can target, and the names of its rules.
+    fn rule_names(&self, kind: &str, key: &Key) -> Option<(ObjectKind, Vec<&'s str>)> {
+        if kind == ObjectKind::GrpcRoute.kind() {
+            let rules = &self.snapshot.grpc_routes.get(key)?.spec.rules;
+            let names = rules.iter().filter_map(|rule| rule.name.as_deref());
+            return Some((ObjectKind::GrpcRoute, names.collect()));
+        }
+        let rules = &self.snapshot.http_routes.get(key)?.spec.rules;
+        let names = rules.iter().filter_map(|rule| rule.name.as_deref());
+        Some((ObjectKind::HttpRoute, names.collect()))
     }
 }

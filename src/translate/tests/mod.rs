@@ -3,6 +3,8 @@
 mod gateways;
 mod infrastructure;
 mod ingresses;
+mod listener_sets;
+mod listeners;
 mod measure;
 mod policies;
 mod routes;
@@ -115,6 +117,9 @@ fn put(snapshot: &mut Snapshot, value: Value) {
         "Namespace" => insert(&mut snapshot.namespaces, key, value),
         "Middleware" => insert(&mut snapshot.middlewares, key, value),
         "RateLimit" => insert(&mut snapshot.rate_limits, key, value),
+        "ListenerSet" => insert(&mut snapshot.listener_sets, key, value),
+        "ConfigMap" => insert(&mut snapshot.config_maps, key, value),
+        "ClusterTrustBundle" => insert(&mut snapshot.cluster_trust_bundles, key, value),
         other => panic!("{other}"),
     }
 }
@@ -242,6 +247,7 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
             ObjectKind::GatewayClass => serde_json::to_value(&snapshot.gateway_classes[key]),
             ObjectKind::Gateway => serde_json::to_value(&snapshot.gateways[key]),
             ObjectKind::HttpRoute => serde_json::to_value(&snapshot.http_routes[key]),
+            ObjectKind::ListenerSet => serde_json::to_value(&snapshot.listener_sets[key]),
             ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
             ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),
             ObjectKind::RateLimit => serde_json::to_value(&snapshot.rate_limits[key]),
