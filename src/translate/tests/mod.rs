@@ -4,6 +4,8 @@ mod gateways;
 mod grpc_routes;
 mod infrastructure;
 mod ingresses;
+mod listener_sets;
+mod listeners;
 mod measure;
 mod parents;
 mod policies;
