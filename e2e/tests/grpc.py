@@ -73,7 +73,8 @@ def test_the_interop_cases_pass_over_tls(t):
 
 def test_a_method_match_takes_its_method_only(t):
     route = route_of("GRPCRoute", "one", _ref())
-    route["spec"]["rules"][0]["matches"] = [{"method": {"service": _SERVICE, "method": "EmptyCall"}}]
+    method = {"service": _SERVICE, "method": "EmptyCall"}
+    route["spec"]["rules"][0]["matches"] = [{"method": method}]
     address = _interop(t, route)
     _works(address)
     _fails_with(address, "large_unary", "code = Unimplemented")

@@ -92,7 +92,8 @@ def test_no_filter_changes_the_host(t):
 def test_external_auth_of_a_listener_guards_all_of_its_routes(t):
     t.peer()
     address = t.gateway(listeners=_filtered(asks("HTTP")))
-    t.apply(route("one", "one.example", backend="peer"), route("two", "two.example", backend="peer"))
+    t.apply(route("one", "one.example", backend="peer"),
+            route("two", "two.example", backend="peer"))
     for host in ("one.example", "two.example"):
         http.get_when(address, host, status=401)
         assert http.get(address, host, headers=_GOOD).status == 200

@@ -39,7 +39,8 @@ def test_a_listener_of_a_set_is_served_at_the_gateways_address(t):
     assert http.get(address, "own.example").status == 404
     t.condition("listenerset", "more", "Accepted", "True", "Accepted")
     t.condition("listenerset", "more", "Programmed", "True", "Programmed")
-    attached = [one["attachedRoutes"] for one in t.get("listenerset", "more")["status"]["listeners"]]
+    listeners = t.get("listenerset", "more")["status"]["listeners"]
+    attached = [one["attachedRoutes"] for one in listeners]
     assert attached == [1, 1], attached
 
 

@@ -21,7 +21,7 @@ def _served(t, **session) -> tuple[str, int]:
 
 
 def _cookie(address, name: str) -> tuple[http.cookies.Morsel, str]:
-    """The cookie of a first answer and the pod that gave it, once the rule that sets it is in force."""
+    """The cookie of a first answer and the pod that gave it, once there is one."""
 
     def given():
         answer = client.get(address, _HOST)

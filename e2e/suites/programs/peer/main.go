@@ -1,6 +1,7 @@
 // Command peer plays the other side in tests: a backend that answers only once it has read
 // the whole request and fails on purpose where it is asked to, authorization servers (plain
-// HTTP and Envoy's ext_authz), and echo servers for TCP and UDP. What it saw goes into its answers, where tests can look.
+// HTTP and Envoy's ext_authz), and echo servers for TCP and UDP. What it saw goes into its
+// answers, where tests can look.
 package main
 
 import (
