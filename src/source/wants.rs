@@ -21,14 +21,14 @@ pub(super) type Named = (ObjectKind, Key);
 pub(super) struct Wants {
     /// Secrets of any type, and ConfigMaps.
     pub named: Vec<Named>,
-    /// `spec.externalName` of a Service.
+    /// `spec.externalName` of a Service, or the host of an XBackend.
     pub host: Option<String>,
 }
 
 impl Wants {
     /// Every reference of a kind whose fields are known to hold some, every annotation
-    /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and a
-    /// Service's external name.
+    /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and the
+    /// external name of a Service or XBackend.
     pub fn of(kind: ObjectKind, key: &Key, object: &Value) -> Self {
         let mut wants = Wants::default();
         let spec = &object["spec"];
@@ -37,8 +37,13 @@ impl Wants {
                 references(spec, &key.namespace, false, &mut wants);
             }
             // Their references may lead into other namespaces.
-            ObjectKind::Gateway | ObjectKind::ListenerSet | ObjectKind::XBackend => {
+            ObjectKind::Gateway | ObjectKind::ListenerSet => {
                 references(spec, &key.namespace, true, &mut wants);
+            }
+            ObjectKind::XBackend => {
+                references(spec, &key.namespace, false, &mut wants);
+                let host = &spec["externalHostname"]["hostname"];
+                wants.host = host.as_str().map(str::to_ascii_lowercase);
             }
             ObjectKind::Ingress => {
                 annotated(object, &key.namespace, &mut wants);
@@ -215,5 +220,12 @@ mod tests {
         let named = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
         assert_eq!(host(named).as_deref(), Some("example.com"));
         assert_eq!(host(json!({"spec": {"externalName": "example.com"}})), None);
+    }
+
+    #[test]
+    fn the_host_of_an_x_backend_is_wanted_as_its_endpoints_are_looked_for() {
+        let object = json!({"spec": {"externalHostname": {"hostname": "API.example.com"}}});
+        let wants = Wants::of(ObjectKind::XBackend, &Key::new("a", "x"), &object);
+        assert_eq!(wants.host.as_deref(), Some("api.example.com"));
     }
 }

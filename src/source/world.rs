@@ -279,7 +279,7 @@ impl Handle {
         self.lock().wanted_names()
     }
 
-    /// The host names that ExternalName Services point to.
+    /// The host names that Services and XBackends point to.
     pub(super) fn wanted_hosts(&self) -> BTreeSet<String> {
         self.lock().wants.values().filter_map(|wants| wants.host.clone()).collect()
     }
@@ -395,7 +395,11 @@ impl Handle {
         }
     }
 
-    fn want(&self, state: &mut State, id: (ObjectKind, Key), wants: Wants) {
+    fn want(&self, state: &mut State, id: (ObjectKind, Key), mut wants: Wants) {
+        // Names that may not be used are not asked for.
+        if id.0 == ObjectKind::Service && !state.snapshot.settings.external_names {
+            wants.host = None;
+        }
         let before = match wants.is_empty() {
             true => state.wants.remove(&id),
             false => state.wants.insert(id, wants.clone()),
