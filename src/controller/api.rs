@@ -26,6 +26,9 @@ pub(super) enum Failure {
     NotLeader,
     #[error("the API server did not answer in time")]
     Timeout,
+    /// The object cannot be as we want it, however often it is asked for.
+    #[error("the API server calls it invalid: {0}")]
+    Invalid(String),
     #[error("the API server refused: {0}")]
     Refused(String),
     #[error("the API server could not be asked: {0}")]
@@ -38,6 +41,7 @@ impl From<kube::Error> for Failure {
             kube::Error::Api(status) => match status.code {
                 409 => Failure::Conflict,
                 404 | 410 => Failure::Gone,
+                422 => Failure::Invalid(status.message),
                 _ => Failure::Refused(status.message),
             },
             error => Failure::Unreachable(error),

@@ -3,7 +3,10 @@
 //! In the order of the pass, one after the other: a Service comes before the slices that belong
 //! to it, and there are few. Everything that is written carries [`MANAGED_BY`], and only what
 //! carries it is deleted; the chart's ValidatingAdmissionPolicy holds us to that.
+//! A Service that cannot be made as its Gateway asks for it is told to the source, so that the
+//! next pass says so and asks for less.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
@@ -13,16 +16,42 @@ use serde_json::{Value, json};
 use super::api::{self, Api, Failure, Written};
 use super::{Pass, Work};
 use crate::health::Health;
+use crate::source::Handle;
 use crate::translate::{InfrastructureWrite, Key, MANAGED_BY, ObjectKind, TIDEGATE};
 
 pub(super) struct Infrastructure {
     api: Api,
     health: Arc<Health>,
+    source: Handle,
+    /// See [`crate::translate::Snapshot::invalid_services`].
+    invalid: BTreeMap<Key, String>,
 }
 
 impl Infrastructure {
-    pub fn new(api: Api, health: Arc<Health>) -> Self {
-        Infrastructure { api, health }
+    pub fn new(api: Api, health: Arc<Health>, source: Handle) -> Self {
+        Infrastructure { api, health, source, invalid: BTreeMap::new() }
+    }
+
+    /// Remembers which Services cannot be made.
+    fn learn(&mut self, write: &InfrastructureWrite, outcome: &Result<(), Failure>) {
+        let InfrastructureWrite::Service(service) = write else { return };
+        match outcome {
+            Err(Failure::Invalid(why)) if service.metadata.resource_version.is_none() => {
+                self.invalid.insert(key_of(&service.metadata), why.clone());
+            }
+            Ok(()) => drop(self.invalid.remove(&key_of(&service.metadata))),
+            Err(_) => {}
+        }
+    }
+
+    /// Forgets the Services that nobody wants any more.
+    fn forget(&mut self, writes: &[InfrastructureWrite]) {
+        self.invalid.retain(|key, _| {
+            writes.iter().any(|write| match write {
+                InfrastructureWrite::Service(service) => key_of(&service.metadata) == *key,
+                _ => false,
+            })
+        });
     }
 
     async fn write(&self, write: &InfrastructureWrite) -> Result<(), Failure> {
@@ -75,8 +104,11 @@ impl Infrastructure {
 impl Work for Infrastructure {
     async fn perform(&mut self, pass: &Pass) -> bool {
         let mut complete = true;
+        self.forget(&pass.infrastructure);
         for write in &pass.infrastructure {
-            match self.write(write).await {
+            let outcome = self.write(write).await;
+            self.learn(write, &outcome);
+            match outcome {
                 Ok(()) => self.health.infrastructure_writes.add(1),
                 // The object or its namespace changed or went away: a pass over that follows.
                 Err(Failure::Conflict | Failure::Gone) => {}
@@ -93,6 +125,7 @@ impl Work for Infrastructure {
                 }
             }
         }
+        self.source.set_invalid_services(self.invalid.clone());
         complete
     }
 }

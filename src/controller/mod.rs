@@ -87,7 +87,8 @@ impl Controller {
             write_on(passes.clone(), leadership.clone(), work)
         };
         let infrastructure = || {
-            let work = infrastructure::Infrastructure::new(api.clone(), health.clone());
+            let work =
+                infrastructure::Infrastructure::new(api.clone(), health.clone(), source.clone());
             write_on(passes.clone(), leadership.clone(), work)
         };
         let events = || {

@@ -3,7 +3,7 @@
 //! One mutex around maps of `Arc`s: what is done under it is short, and a snapshot is a few
 //! pointer copies. A map is copied on write only while a snapshot of it is held elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,6 +115,15 @@ impl Handle {
         let mut state = self.lock();
         if *state.snapshot.peers != peers {
             state.snapshot.peers = Arc::new(peers);
+            self.mark(&mut state);
+        }
+    }
+
+    /// The Services that the API server does not make. A pass is due if they changed.
+    pub fn set_invalid_services(&self, services: BTreeMap<Key, String>) {
+        let mut state = self.lock();
+        if *state.snapshot.invalid_services != services {
+            state.snapshot.invalid_services = Arc::new(services);
             self.mark(&mut state);
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct GatewayState<'s> {
     pub identity: Option<Arc<Parsed>>,
     /// Why there is none, or not the one that is named (`ResolvedRefs`).
     pub unresolved: Option<Problem>,
+    /// Why the API server does not make the Service that it asked for, with such a ClusterIP.
+    pub invalid_service: Option<&'s str>,
     /// Its own Service, if it is there and ours.
     pub service: Option<&'s Service>,
     /// By listener port, where every one has a container port.
@@ -109,6 +111,7 @@ impl<'s> Pass<'s> {
         conflicts::find(&mut listeners);
         self.frontend(key, object, &mut listeners);
         let service = Key::new(&*key.namespace, service_name(&key.name));
+        let invalid_service = snapshot.invalid_services.get(&service).map(String::as_str);
         let service = snapshot.services.get(&service).map(|service| &**service);
         let ours = |s: &&Service| is_ours(&s.metadata, &snapshot.settings.controller_name);
         let (identity, unresolved) = self.identity(key, object);
@@ -120,6 +123,7 @@ impl<'s> Pass<'s> {
             sets,
             identity,
             unresolved,
+            invalid_service,
             service: service.filter(ours),
             containers: BTreeMap::new(),
             ready: BTreeMap::new(),
@@ -177,10 +181,10 @@ impl<'s> Pass<'s> {
                     }
                 }
             }
-            for listener in gateway.listeners.iter_mut().filter(|l| l.is_accepted()) {
+            for listener in gateway.listeners.iter_mut().filter(|l| l.claims()) {
                 let place = self.place(listener);
                 if listener.serves() {
-                    listener.place = place;
+                    listener.place = place.filter(|_| listener.filters.is_some());
                     self.show(listener);
                 }
             }
@@ -192,7 +196,11 @@ impl<'s> Pass<'s> {
         let (port, public) = listener.bound.zip(listener.public)?;
         let (host, label) = (&*listener.hostname, listener.label());
         Some(match listener.intake {
-            Intake::Http | Intake::Https => Place::Http(self.graph.section(port, host, label)),
+            Intake::Http | Intake::Https => {
+                let section = self.graph.section(port, host, label);
+                self.install_filters(listener, section);
+                Place::Http(section)
+            }
             Intake::TlsTerminate => {
                 Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Here, label))
             }

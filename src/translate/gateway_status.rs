@@ -136,7 +136,10 @@ impl<'s> Pass<'s> {
         }
         let pending = |message: String| Some(Problem::new("Pending", "", message));
         let Some(port) = listener.bound else {
-            return pending("no container port is recorded on the Gateway's Service yet".into());
+            return pending(match gateway.invalid_service {
+                Some(why) => format!("the Gateway's Service cannot be made: {why}"),
+                None => "no container port is recorded on the Gateway's Service yet".to_owned(),
+            });
         };
         match self.snapshot.listening.get(&(listener.intake.transport(), port)) {
             Some(Ok(())) => None,

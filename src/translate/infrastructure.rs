@@ -374,8 +374,9 @@ fn wanted(
         }
     };
     spec.ports = Some(gateway.containers.iter().map(port).collect());
-    if there.is_none() {
-        // Later it can not be changed.
+    // Later it cannot be changed. One that cannot be had must not keep the Gateway from what else
+    // it asks for.
+    if there.is_none() && gateway.invalid_service.is_none() {
         spec.cluster_ip = addresses::asked(gateway.object, true).map(str::to_owned);
     }
     if balancer {

@@ -86,6 +86,8 @@ pub struct Snapshot {
     pub good_certificates: Arc<BTreeMap<Key, Arc<Secret>>>,
     /// What this pod's data plane listens on: the port, or why it cannot.
     pub listening: Arc<Bound>,
+    /// Services of Gateways that the API server does not make as they are asked for, and why.
+    pub invalid_services: Arc<BTreeMap<Key, String>>,
     /// The Tidegate pods that answer, this one included, as the leader last saw them.
     pub peers: Arc<Vec<Peer>>,
     /// What passes leave to each other, so that they need not do the same again.

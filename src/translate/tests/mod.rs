@@ -4,6 +4,8 @@ mod backend_tls;
 mod gateways;
 mod infrastructure;
 mod ingresses;
+mod listener_sets;
+mod listeners;
 mod measure;
 mod policies;
 mod routes;
@@ -122,6 +124,7 @@ fn put(snapshot: &mut Snapshot, value: Value) {
         "BackendTLSPolicy" => insert(&mut snapshot.backend_tls_policies, key, value),
         "XBackend" => insert(&mut snapshot.x_backends, key, value),
         "XBackendTrafficPolicy" => insert(&mut snapshot.x_backend_traffic_policies, key, value),
+        "ListenerSet" => insert(&mut snapshot.listener_sets, key, value),
         other => panic!("{other}"),
     }
 }
@@ -249,6 +252,7 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
             ObjectKind::GatewayClass => serde_json::to_value(&snapshot.gateway_classes[key]),
             ObjectKind::Gateway => serde_json::to_value(&snapshot.gateways[key]),
             ObjectKind::HttpRoute => serde_json::to_value(&snapshot.http_routes[key]),
+            ObjectKind::ListenerSet => serde_json::to_value(&snapshot.listener_sets[key]),
             ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
             ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),
             ObjectKind::RateLimit => serde_json::to_value(&snapshot.rate_limits[key]),
