@@ -21,14 +21,14 @@ pub(super) type Named = (ObjectKind, Key);
 pub(super) struct Wants {
     /// Secrets of any type, and ConfigMaps.
     pub named: Vec<Named>,
-    /// `spec.externalName` of a Service, or the host of an XBackend.
+    /// `spec.externalName` of a Service, the external host of an XBackend.
     pub host: Option<String>,
 }
 
 impl Wants {
     /// Every reference of a kind whose fields are known to hold some, every annotation
-    /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and the
-    /// external name of a Service or XBackend.
+    /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and a
+    /// Service's or an XBackend's external name.
     pub fn of(kind: ObjectKind, key: &Key, object: &Value) -> Self {
         let mut wants = Wants::default();
         let spec = &object["spec"];
@@ -37,13 +37,13 @@ impl Wants {
                 references(spec, &key.namespace, false, &mut wants);
             }
             // Their references may lead into other namespaces.
-            ObjectKind::Gateway | ObjectKind::ListenerSet => {
+            ObjectKind::Gateway | ObjectKind::ListenerSet | ObjectKind::XBackend => {
                 references(spec, &key.namespace, true, &mut wants);
-            }
-            ObjectKind::XBackend => {
-                references(spec, &key.namespace, false, &mut wants);
-                let host = &spec["externalHostname"]["hostname"];
-                wants.host = host.as_str().map(str::to_ascii_lowercase);
+                if kind == ObjectKind::XBackend && spec["type"] == "ExternalHostname" {
+                    let host = spec["externalHostname"]["hostname"].as_str();
+                    // As `translate` asks for it.
+                    wants.host = host.map(str::to_ascii_lowercase);
+                }
             }
             ObjectKind::Ingress => {
                 annotated(object, &key.namespace, &mut wants);
@@ -223,8 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_an_x_backend_is_wanted_as_its_endpoints_are_looked_for() {
-        let object = json!({"spec": {"externalHostname": {"hostname": "API.example.com"}}});
+    fn the_host_of_a_backend_outside_is_wanted_in_lower_case() {
+        let object = json!({"spec": {"type": "ExternalHostname",
+            "externalHostname": {"hostname": "API.example.com"}}});
         let wants = Wants::of(ObjectKind::XBackend, &Key::new("a", "x"), &object);
         assert_eq!(wants.host.as_deref(), Some("api.example.com"));
     }
