@@ -76,16 +76,19 @@ pub(super) fn json(record: &StreamRecord<'_>) -> String {
     line.end()
 }
 
-/// `TIME ADDR "PROTOCOL LISTENER" RECEIVED SENT LATENCYms …`
+/// `TIME ADDR "PROTOCOL LISTENER" RECEIVED SENT LATENCYms SNI ROUTE -> ENDPOINT REASON`
 pub(super) fn text(record: &StreamRecord<'_>) -> String {
     let mut line = String::with_capacity(256);
+    let port = format!(":{}", record.listener_port);
+    // A connection that is nobody's came to a port all the same.
+    let place = if record.section.is_empty() { port.as_str() } else { record.section };
     let _ = write!(
         line,
         "{} {} \"{} {}\" {} {} {}ms",
         timestamp(record.start_ms),
         record.peer.ip().to_canonical(),
         record.kind.as_str(),
-        record.section.escape_debug(),
+        place.escape_debug(),
         record.bytes_received,
         record.bytes_sent,
         milliseconds(record.duration),
