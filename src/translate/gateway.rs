@@ -181,10 +181,10 @@ impl<'s> Pass<'s> {
                     }
                 }
             }
-            for listener in gateway.listeners.iter_mut().filter(|l| l.is_accepted()) {
+            for listener in gateway.listeners.iter_mut().filter(|l| l.claims()) {
                 let place = self.place(listener);
                 if listener.serves() {
-                    listener.place = place;
+                    listener.place = place.filter(|_| listener.filters.is_some());
                     self.show(listener);
                 }
             }
@@ -196,7 +196,11 @@ impl<'s> Pass<'s> {
         let (port, public) = listener.bound.zip(listener.public)?;
         let (host, label) = (&*listener.hostname, listener.label());
         Some(match listener.intake {
-            Intake::Http | Intake::Https => Place::Http(self.graph.section(port, host, label)),
+            Intake::Http | Intake::Https => {
+                let section = self.graph.section(port, host, label);
+                self.install_filters(listener, section);
+                Place::Http(section)
+            }
             Intake::TlsTerminate => {
                 Place::Stream(self.graph.tls_stream(port, host, TlsEnd::Here, label))
             }

@@ -17,7 +17,7 @@ use crate::api::gateway::{
     AllowedRoutes, FromNamespaces, GROUP, LabelSelector, Listener, ListenerStatus, Protocol,
     RouteGroupKind, TlsMode,
 };
-use crate::graph::{ClientAuth, SectionId, StreamId, Transport};
+use crate::graph::{ClientAuth, PolicyId, SectionId, StreamId, Transport};
 
 /// A listener, and what became of it.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ pub(super) struct ListenerState<'s> {
     /// Names of the listeners whose host names overlap with this one's, on a port with TLS.
     pub overlaps: Vec<String>,
     pub certificates: Vec<Arc<Parsed>>,
+    /// What requests pass before a route is looked for; None: it is broken, and nothing may
+    /// pass without it.
+    pub filters: Option<Vec<PolicyId>>,
     /// What clients have to show, on HTTPS.
     pub clients: ClientAuth,
     /// The port that is bound for it; None: none is known yet.
@@ -206,6 +209,11 @@ impl ListenerState<'_> {
         self.refused.is_none() && self.conflict.is_none()
     }
 
+    /// Whether nobody else may answer for its hosts, be it that all its answers are errors.
+    pub fn claims(&self) -> bool {
+        self.conflict.is_none() && (self.refused.is_none() || self.filters.is_none())
+    }
+
     /// Its port on the Gateway's Service.
     pub fn service_port(&self) -> Port {
         (self.intake.transport(), self.port)
@@ -271,6 +279,7 @@ impl<'s> Pass<'s> {
             unresolved: None,
             overlaps: Vec::new(),
             certificates: Vec::new(),
+            filters: Some(Vec::new()),
             clients: ClientAuth::None,
             bound: None,
             public: None,
@@ -386,10 +395,6 @@ impl<'s> ListenerState<'s> {
             Some(TlsMode::Other(mode)) if self.intake == Intake::TlsTerminate => {
                 let message = format!("{mode:?} is not supported; use Terminate or Passthrough");
                 Err(unsupported("tls.mode", message))
-            }
-            _ if spec.filters.is_some() => {
-                let message = "filters of listeners are not supported; remove them";
-                Err(unsupported("filters", message.to_owned()))
             }
             _ => Ok(()),
         }

@@ -13,7 +13,7 @@ use super::pass::{Pass, created};
 use super::references::From;
 use super::status::Problem;
 use super::{Key, ObjectKind};
-use crate::api::gateway::{GROUP, ParentReference, PolicyStatus};
+use crate::api::gateway::{GROUP, LocalObjectReference, ParentReference, PolicyStatus};
 use crate::api::middleware::MiddlewareSpec;
 use crate::api::target::TargetRef;
 use crate::graph::PolicyId;
@@ -124,6 +124,30 @@ impl<'s> Pass<'s> {
             }
         }
         self.policies.objects = objects;
+    }
+
+    /// The policies of the Middleware or RateLimit that `user`, an object in `namespace`, names.
+    ///
+    /// # Errors
+    /// A message for `user`: the kind is another, or see [`Attached::named`].
+    pub fn extension_of(
+        &mut self,
+        user: &ParentReference,
+        namespace: &str,
+        named: &LocalObjectReference,
+    ) -> Result<Vec<Use>, (Reason, String)> {
+        let kind = match (named.group.as_str(), named.kind.as_str()) {
+            (OURS, "Middleware") => ObjectKind::Middleware,
+            (OURS, "RateLimit") => ObjectKind::RateLimit,
+            (group, kind) => {
+                let message = format!(
+                    "{kind} of group {group:?} is not supported; use Middleware or RateLimit of \
+                     {OURS}"
+                );
+                return Err((Reason::InvalidKind, message));
+            }
+        };
+        self.policies.named(kind, &Key::new(namespace, &*named.name), user)
     }
 
     fn compile(

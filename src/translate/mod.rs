@@ -27,6 +27,7 @@ mod infrastructure;
 mod ingress;
 mod ingress_status;
 mod links;
+mod listener_filters;
 mod listener_set;
 mod listeners;
 mod matches;
@@ -251,6 +252,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.collect_policies();
     let classes = pass.gateway_classes();
     let mut gateways = pass.gateways(&classes);
+    pass.listener_filters(&mut gateways);
     ports::assign(snapshot, &mut gateways);
     pass.bind(&mut gateways);
     let by_key = gateway::by_key(&gateways);

@@ -13,14 +13,13 @@ use super::external_auth::NoPolicy;
 use super::filters::{self, Filter};
 use super::links;
 use super::matches::{self, Matches};
-use super::middleware::{OURS, Use, reference};
+use super::middleware::{Use, reference};
 use super::pass::Pass;
 use super::references;
 use super::retry;
 use super::routes::RouteSpec;
 use super::session;
 use super::status::Problem;
-use super::{Key, ObjectKind};
 use crate::api::gateway::{
     GROUP, GrpcRouteRule, HttpBackendRef, HttpRouteFilter, HttpRouteRetry, HttpRouteRule,
     HttpRouteTimeouts, LocalObjectReference, SessionPersistence,
@@ -231,20 +230,8 @@ impl<'s> Pass<'s> {
         route: &RouteSpec<'s>,
         extension: &LocalObjectReference,
     ) -> Result<Vec<Use>, (&'static str, String)> {
-        let kind = match (extension.group.as_str(), extension.kind.as_str()) {
-            (OURS, "Middleware") => ObjectKind::Middleware,
-            (OURS, "RateLimit") => ObjectKind::RateLimit,
-            (group, kind) => {
-                let message = format!(
-                    "{kind} of group {group:?} is not supported; use Middleware or RateLimit of \
-                     {OURS}"
-                );
-                return Err((Reason::InvalidKind.as_str(), message));
-            }
-        };
-        let object = Key::new(&*route.key.namespace, &*extension.name);
         let user = reference(route.kind.kind(), route.key, None);
-        let named = self.policies.named(kind, &object, &user);
+        let named = self.extension_of(&user, &route.key.namespace, extension);
         named.map_err(|(reason, message)| (reason.as_str(), message))
     }
 
