@@ -13,9 +13,7 @@ use super::references::From;
 use super::status::Problem;
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, ListenerFilter, ListenerFilterType, LocalObjectReference};
-use crate::graph::{
-    Action, Entry, Matcher, PathMatch, PolicyId, Rule, RuleName, SectionId,
-};
+use crate::graph::{Action, Entry, Matcher, PathMatch, PolicyId, Rule, RuleName, SectionId};
 use crate::reason::Reason;
 
 /// Most filters of one listener, as the API has it.

@@ -122,9 +122,8 @@ fn get<'a>(fake: &'a Fake, headers: &[(&str, &str)]) -> Exchange<'a> {
 }
 
 fn fields(headers: &HeaderMap) -> Vec<String> {
-    let line = |(name, value): (&HeaderName, &HeaderValue)| {
-        format!("{name}: {}", value.to_str().unwrap())
-    };
+    let line =
+        |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
     let mut lines: Vec<String> = headers.iter().map(line).collect();
     lines.sort();
     lines
@@ -136,7 +135,10 @@ fn the_service_gets_the_head_under_its_own_path_and_only_what_it_may() {
     let spec = HttpSpec { path: Some("verify/".into()), ..HttpSpec::default() };
     assert!(answer(&http(spec), &mut get(&fake, ASK)).is_none());
     let asked = fake.asked();
-    assert_eq!((asked.method().as_str(), asked.uri().to_string()), ("GET", "/verify/path/x?q=1".into()));
+    assert_eq!(
+        (asked.method().as_str(), asked.uri().to_string()),
+        ("GET", "/verify/path/x?q=1".into())
+    );
     let always = ["authorization: Bearer x", "content-length: 0", "host: a.example:8443"];
     assert_eq!(fields(asked.headers()), always);
 
@@ -212,7 +214,8 @@ fn a_refusal_is_the_services_own_answer() {
 
 #[test]
 fn a_refusal_that_is_too_long_goes_without_its_body() {
-    let mut fake = Fake::answers(403, &[("content-encoding", "gzip"), ("x-why", "a")], "part of it");
+    let mut fake =
+        Fake::answers(403, &[("content-encoding", "gzip"), ("x-why", "a")], "part of it");
     fake.answer.as_mut().unwrap().is_whole = false;
     let reply = answer(&http(HttpSpec::default()), &mut get(&fake, ASK)).unwrap();
     assert_eq!((reply.status.as_u16(), reply.body.len()), (403, 0));
@@ -412,9 +415,18 @@ fn what_cannot_be_done_is_refused_by_field() {
         (path("/a/../b"), "http.path"),
         (path("/a?b"), "http.path"),
         (path("/%2e%2e"), "http.path"),
-        (http(HttpSpec { allowed_headers: strings(&["a b"]), ..HttpSpec::default() }), "http.allowedHeaders[0]"),
-        (http(HttpSpec { allowed_headers: vec!["a".into(); 65], ..HttpSpec::default() }), "http.allowedHeaders"),
-        (http(HttpSpec { allowed_response_headers, ..HttpSpec::default() }), "http.allowedResponseHeaders[1]"),
+        (
+            http(HttpSpec { allowed_headers: strings(&["a b"]), ..HttpSpec::default() }),
+            "http.allowedHeaders[0]",
+        ),
+        (
+            http(HttpSpec { allowed_headers: vec!["a".into(); 65], ..HttpSpec::default() }),
+            "http.allowedHeaders",
+        ),
+        (
+            http(HttpSpec { allowed_response_headers, ..HttpSpec::default() }),
+            "http.allowedResponseHeaders[1]",
+        ),
         (body(-1), "forwardBody.maxSize"),
         (body(MAX_BODY + 1), "forwardBody.maxSize"),
         (Spec { grpc, ..Spec::default() }, "grpc"),

@@ -3,6 +3,7 @@
 mod gateways;
 mod infrastructure;
 mod ingresses;
+mod listener_filters;
 mod listener_sets;
 mod listeners;
 mod measure;
