@@ -81,6 +81,8 @@ reasons! {
     BackendTimeout = StatusCode::GATEWAY_TIMEOUT;
     /// The whole exchange took longer than the rule's request timeout.
     RequestTimeout = StatusCode::GATEWAY_TIMEOUT;
+    /// A request would have been sent again, but too much of the backend's load is retries.
+    RetryBudgetSpent = StatusCode::SERVICE_UNAVAILABLE;
     /// The address is in a deny list, or not in the allow list.
     IpDenied = StatusCode::FORBIDDEN;
     /// A CORS preflight that the rule's policy answered.

@@ -71,6 +71,82 @@ fn are(expected: &[(&str, i32)]) -> impl Fn(&Snapshot) -> bool {
     move |snapshot| ports(snapshot) == expected
 }
 
+const EVERY_KIND: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TLSRoute
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: UDPRoute
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha3
+kind: BackendTLSPolicy
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: a}
+spec: {}
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: a}
+spec: {}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a}
+---
+apiVersion: certificates.k8s.io/v1beta1
+kind: ClusterTrustBundle
+metadata: {name: a}
+spec: {trustBundle: PEM}
+";
+
+#[tokio::test]
+async fn every_kind_is_read_in_every_version() {
+    let folder = folder();
+    write(&folder, "a.yaml", EVERY_KIND);
+    let mut source = start(folder.path()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let s = pass(&mut source).await;
+    let a = Key::new("default", "a");
+    assert!(s.grpc_routes.contains_key(&a) && s.tls_routes.contains_key(&a));
+    assert!(s.tcp_routes.contains_key(&a) && s.udp_routes.contains_key(&a));
+    assert!(s.listener_sets.contains_key(&a) && s.backend_tls_policies.contains_key(&a));
+    assert!(s.x_backends.contains_key(&a) && s.x_backend_traffic_policies.contains_key(&a));
+    assert!(s.config_maps.contains_key(&a));
+    assert!(s.cluster_trust_bundles.contains_key(&Key::new("", "a")));
+}
+
+#[tokio::test]
+async fn a_kind_that_nobody_knows_stops_the_start_if_its_group_is_known() {
+    let folder = folder();
+    let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HttpRoute\nmetadata: {name: a}\n";
+    write(&folder, "a.yaml", text);
+    let expected =
+        "a.yaml:2: gateway.networking.k8s.io has no kind \"HttpRoute\"; did you mean HTTPRoute?";
+    assert_eq!(refused(folder.path()), [expected]);
+}
+
 #[tokio::test]
 async fn a_folder_is_read_with_its_folders_in_any_form() {
     let folder = folder();

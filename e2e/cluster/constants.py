@@ -39,4 +39,5 @@ TRUST_BUNDLES = "certificates.k8s.io/v1beta1/clustertrustbundles"  # off by defa
 PAUSE_IMAGE = "localhost/pause:1"
 COREDNS_IMAGE = "localhost/coredns:1"
 ECHO_IMAGE = "localhost/echo:1"
+PEER_IMAGE = "localhost/peer:1"
 TIDEGATE_IMAGE = "localhost/tidegate:e2e"

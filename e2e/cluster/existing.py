@@ -1,7 +1,7 @@
 """The cluster of the user's kubeconfig, with a load balancer and registry of its own.
 
-The image and the echo server must be pullable there: their names are taken from
-TIDEGATE_E2E_IMAGE and TIDEGATE_E2E_ECHO_IMAGE.
+The images of Tidegate, the echo server and the peer must be pullable there: their names are
+taken from TIDEGATE_E2E_IMAGE, TIDEGATE_E2E_ECHO_IMAGE and TIDEGATE_E2E_PEER_IMAGE.
 """
 
 import os
@@ -17,7 +17,8 @@ class ExistingCluster(RemoteCluster):
 
     def use(self) -> None:
         for variable, constant in (("TIDEGATE_E2E_IMAGE", "TIDEGATE_IMAGE"),
-                                   ("TIDEGATE_E2E_ECHO_IMAGE", "ECHO_IMAGE")):
+                                   ("TIDEGATE_E2E_ECHO_IMAGE", "ECHO_IMAGE"),
+                                   ("TIDEGATE_E2E_PEER_IMAGE", "PEER_IMAGE")):
             if variable not in os.environ:
                 raise CommandFailed(f"{variable} must name an image that the cluster can pull")
             setattr(c, constant, os.environ[variable])

@@ -17,10 +17,11 @@ def ctr(*arguments) -> str:
 def build_all(log: Log, node: bool = True) -> None:
     """Archives for what runs in pods besides Tidegate; a changed program makes a new one."""
     if node:
-        _build(log, c.PAUSE_IMAGE, "pause")
-        _build(log, c.COREDNS_IMAGE, "coredns", user="0:0")  # it binds port 53
+        _build(log, c.PAUSE_IMAGE, ["pause"])
+        _build(log, c.COREDNS_IMAGE, ["coredns"], user="0:0")  # it binds port 53
     for name in [c.ECHO_IMAGE, *suite_images()]:
-        _build(log, name, "echo-basic")
+        _build(log, name, ["echo-basic"])
+    _build(log, c.PEER_IMAGE, ["peer", "grpc-server"])
 
 
 def suite_images() -> list[str]:
@@ -52,14 +53,16 @@ def container_pid(namespace: str, pod: str, container: str) -> int:
     raise CommandFailed(f"no running container {container} in {namespace}/{pod}")
 
 
-def _build(log: Log, name: str, program: str, user: str = "65532:65532") -> None:
-    source = tools.path(program).resolve()
-    version = source.parent.name.rpartition("-")[2] if source.is_relative_to(TOOLS) else "0"
+def _build(log: Log, name: str, programs: list[str], user: str = "65532:65532") -> None:
+    """An image of the programs; the first is what it runs by default."""
+    sources = {f"/{program}": tools.path(program).resolve() for program in programs}
+    version = "-".join(source.parent.name.rpartition("-")[2] if source.is_relative_to(TOOLS)
+                       else "0" for source in sources.values())
     stem = re.sub(r"[^a-z0-9.]+", "-", name)
     archive = IMAGES / f"{stem}-{version}.tar"
     if archive.exists():
         return
     for old in IMAGES.glob(f"{stem}-*.tar"):
         old.unlink()
-    size = oci.write(oci.Image(name, [f"/{program}"], {f"/{program}": source}, user), archive)
+    size = oci.write(oci.Image(name, [f"/{programs[0]}"], sources, user), archive)
     log.say(f"image {name}: {size / 1e6:.1f} MB")

@@ -31,7 +31,9 @@ def _arguments() -> argparse.Namespace:
         prog="e2e/run",
         description="Builds Tidegate, brings up a real cluster, and tests on it.",
     )
-    parser.add_argument("--long", action="store_true", help="adds the 5 GB bodies and twenty repetitions of the loss tests")
+    parser.add_argument("--long", action="store_true",
+                        help="adds the 5 GB bodies, twenty repetitions of the loss tests and of "
+                             "h2spec, and conformance with three replicas")
     parser.add_argument("--cluster", choices=sorted(kinds.KINDS), default="local")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these steps only")
     parser.add_argument("--test", metavar="TEXT", help="of the tests, those with TEXT in the name")

@@ -52,6 +52,25 @@ class Case:
         self.apply(*manifests.echo(name, replicas))
         kube.wait_available(self.namespace, name)
 
+    def peer(self, name: str = "peer", replicas: int = 1,
+             command: list[str] | None = None) -> None:
+        """The program `peer` (see manifests.peer); it waits until it is available."""
+        self.apply(*manifests.peer(name, replicas, command))
+        kube.wait_available(self.namespace, name)
+
+    def condition(self, kind: str, name: str, condition: str, status: str, reason: str) -> dict:
+        """Waits for a condition of the object, or of a route by its first parent."""
+
+        def found():
+            whole = self.get(kind, name).get("status", {})
+            for part in ("parents", "ancestors"):
+                whole = (whole.get(part) or [whole])[0]
+            one = kube.condition(whole.get("conditions", []), condition)
+            assert (one.get("status"), one.get("reason")) == (status, reason), one
+            return one
+
+        return wait_for(found, 15, f"{condition} of {kind} {name} is {status} ({reason})")
+
     def gateway(self, name: str = "gw", **options) -> tuple[str, int]:
         """A Gateway of our class; waits until it is programmed; its address and port."""
         self.apply(manifests.gateway(name, **options))

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import tempfile
 from dataclasses import dataclass
 
 from e2e.lib.wait import wait_for
@@ -32,8 +33,12 @@ class Response:
 
 
 def connect(address: Address, sni: str | None = None, ca: str | None = None,
-            alpn: list[str] | None = None, timeout: float = 5) -> socket.socket:
-    """A connection; with `sni` over TLS, verified only if `ca` (PEM) is given."""
+            alpn: list[str] | None = None, timeout: float = 5,
+            identity: tuple[str, str] | None = None) -> socket.socket:
+    """A connection; with `sni` over TLS, verified only if `ca` (PEM) is given.
+
+    `identity` is the client's certificate and key, both PEM.
+    """
     plain = socket.create_connection(address, timeout)
     if sni is None:
         return plain
@@ -43,14 +48,20 @@ def connect(address: Address, sni: str | None = None, ca: str | None = None,
         context.verify_mode = ssl.CERT_NONE
     if alpn:
         context.set_alpn_protocols(alpn)
+    if identity:
+        with tempfile.NamedTemporaryFile("w") as file:  # the library takes files only
+            file.write("".join(identity))
+            file.flush()
+            context.load_cert_chain(file.name)
     return context.wrap_socket(plain, server_hostname=sni)
 
 
 def request(address: Address, host: str, path: str = "/", method: str = "GET",
             headers: dict | None = None, body: bytes | None = None, sni: str | None = None,
-            ca: str | None = None, timeout: float = 5) -> Response:
+            ca: str | None = None, timeout: float = 5,
+            identity: tuple[str, str] | None = None) -> Response:
     """One request on a connection of its own."""
-    with connect(address, sni, ca, timeout=timeout) as sock:
+    with connect(address, sni, ca, timeout=timeout, identity=identity) as sock:
         fields = {"Host": host, "Connection": "close", **(headers or {})}
         if body is not None:
             fields["Content-Length"] = str(len(body))

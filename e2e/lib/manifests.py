@@ -42,6 +42,75 @@ def echo(name: str, replicas: int = 1) -> list[dict]:
     ]
 
 
+def peer(name: str, replicas: int = 1, command: list[str] | None = None) -> list[dict]:
+    """The program `peer` behind a Service: a backend that fails when asked to (ports 80 and
+    81, h2c), authorization by HTTP (82) and ext_authz (83), echo by TCP and UDP (84).
+
+    With `command`, another program of its image: gRPC's interop server is on port 85.
+    """
+    labels = {"app": name}
+    container = {
+        "name": "peer",
+        "image": c.PEER_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [_field("POD_NAME", "metadata.name"), {"name": "SERVICE_NAME", "value": name}],
+        "args": ["-backend=:3000", "-auth=:3001", "-ext-authz=:3002", "-tcp=:3003", "-udp=:3003"],
+        "readinessProbe": {"tcpSocket": {"port": 3003}, "periodSeconds": 1},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+    }
+    if command:
+        container |= {"command": command, "args": [],
+                      "readinessProbe": {"tcpSocket": {"port": 10000}, "periodSeconds": 1}}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 15}
+    h2c = {"appProtocol": "kubernetes.io/h2c"}
+    return [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+         "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
+                  "template": {"metadata": {"labels": labels}, "spec": spec}}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+         "spec": {"selector": labels, "ports": [
+             {"name": "http", "port": 80, "targetPort": 3000},
+             {"name": "h2c", "port": 81, "targetPort": 3000, **h2c},
+             {"name": "auth", "port": 82, "targetPort": 3001},
+             {"name": "ext-authz", "port": 83, "targetPort": 3002, **h2c},
+             {"name": "tcp", "port": 84, "targetPort": 3003},
+             {"name": "udp", "port": 84, "targetPort": 3003, "protocol": "UDP"},
+             {"name": "grpc", "port": 85, "targetPort": 10000, **h2c},
+         ]}},
+    ]
+
+
+def tls_echo(name: str, secret: str, authority: str | None = None) -> list[dict]:
+    """The echo server with HTTPS on the Service's port 443, its certificate in the Secret;
+    with the ConfigMap `authority` it asks clients for a certificate."""
+    deployment, service = echo(name)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    volumes = [{"name": "cert", "secret": {"secretName": secret}}]
+    container["env"] += [{"name": "TLS_SERVER_CERT", "value": "/cert/tls.crt"},
+                         {"name": "TLS_SERVER_PRIVKEY", "value": "/cert/tls.key"}]
+    if authority:
+        volumes.append({"name": "authority", "configMap": {"name": authority}})
+        container["env"].append({"name": "TLS_CLIENT_CACERTS", "value": "/authority/ca.crt"})
+    container["volumeMounts"] = [{"name": one["name"], "mountPath": f"/{one['name']}"}
+                                 for one in volumes]
+    deployment["spec"]["template"]["spec"]["volumes"] = volumes
+    service["spec"]["ports"].append({"name": "https", "port": 443, "targetPort": 8443})
+    return [deployment, service]
+
+
+def listener(protocol: str, port: int, name: str | None = None, **parts) -> dict:
+    return {"name": name or f"{protocol.lower()}-{port}", "protocol": protocol, "port": port,
+            "allowedRoutes": {"namespaces": {"from": "All"}}, **parts}
+
+
+def route_of(kind: str, name: str, *refs: dict, parent: str = "gw", section: str | None = None,
+             **spec) -> dict:
+    """A route of any kind whose one rule leads to these backends."""
+    where = {"name": parent, **({"sectionName": section} if section else {})}
+    return {"apiVersion": GATEWAY_API, "kind": kind, "metadata": {"name": name},
+            "spec": {"parentRefs": [where], "rules": [{"backendRefs": list(refs)}], **spec}}
+
+
 def gateway(name: str = "gw", listeners: list[dict] | None = None, **spec) -> dict:
     http = {"name": "http", "protocol": "HTTP", "port": 80,
             "allowedRoutes": {"namespaces": {"from": "All"}}}

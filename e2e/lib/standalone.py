@@ -32,6 +32,8 @@ class Standalone:
     """A running Tidegate; a context manager that ends it."""
 
     def __init__(self, log: Log, objects: list[dict], *arguments: str):
+        """`arguments` are more of `tidegate run`; without objects of their kind, the ports of
+        Ingress stay closed."""
         self._log = log
         self._objects = objects
         self._arguments = arguments
@@ -46,8 +48,8 @@ class Standalone:
             (Path(self._folder.name) / f"{i:03}.json").write_text(json.dumps(one))
         self._process = start(
             self._log, binary, "run", "--from", self._folder.name,
-            f"--admin={HOST}:{self._admin}", "--ingress-http-port=0", "--ingress-https-port=0",
-            "--drain-delay=0s", "--drain-timeout=2s", "--access-log=false", *self._arguments)
+            f"--admin={HOST}:{self._admin}", "--drain-delay=0s", "--drain-timeout=2s",
+            "--access-log=false", *self._arguments)
         try:
             wait_for(self._ready, 30, "Tidegate is ready", every=0.02)
         except BaseException:

@@ -56,7 +56,8 @@ def _cases(context) -> list[str]:
 
 def _one(context, case: str, direct: int, plain: int, secure: int, authority: Path) -> list[str]:
     """A case three ways, as a row of the table. What fails direct proves nothing."""
-    tls = ["--use_tls", "--use_test_ca", f"--ca_file={authority}", f"--server_host_override={_HOST}"]
+    tls = ["--use_tls", "--use_test_ca", f"--ca_file={authority}",
+           f"--server_host_override={_HOST}"]
     verdicts = ["passed" if _passes(context, case, direct) else "failed"]
     for port, flags in ((plain, []), (secure, tls)):
         if verdicts[0] == "passed":

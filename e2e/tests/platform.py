@@ -5,6 +5,7 @@ import struct
 
 from e2e.cluster import constants as c
 from e2e.lib import http, kube
+from e2e.lib.streams import Datagrams, datagram_when, stream_when
 from e2e.lib.wait import stays, wait_for
 
 ORDER = 0
@@ -40,6 +41,28 @@ def test_a_requested_address_is_honoured_and_one_out_of_range_stays_pending(t):
     assert one == wanted
     stays(lambda: not _address(t, "out-of-range"), 1, "out of range is pending")
     assert not (_address(t, "wanted") and _address(t, "twice")), "two have one address"
+
+
+def test_an_address_is_reached_by_tcp_and_udp_and_follows_a_new_pod(t):
+    """Connection tracking must not keep the datagrams of one sender at a pod that is gone."""
+    t.peer()
+    ports = [{"name": kind.lower(), "protocol": kind, "port": 84, "targetPort": 3003}
+             for kind in ("TCP", "UDP")]
+    t.apply(_service("front", selector={"app": "peer"}, ports=ports))
+    address = (wait_for(lambda: _address(t, "front"), 10, "the service has an address"), 84)
+    stream_when(address, "peer")
+    datagram_when(address, "peer")
+    with Datagrams(address, 0.5) as sender:
+        _, pod = sender.ask(b"before")
+        kube.kubectl("delete", "pod", pod, "--namespace", t.namespace)
+
+        def followed():
+            try:
+                return sender.ask(b"after")[1] != pod
+            except OSError:
+                return False
+
+        wait_for(followed, 30, "the same sender arrives at the new pod")
 
 
 def test_a_service_without_selector_leads_to_pods_of_another_namespace(t):

@@ -5,4 +5,5 @@ pub mod crd;
 pub mod gateway;
 pub mod middleware;
 pub mod rate_limit;
+pub mod schema;
 pub mod target;

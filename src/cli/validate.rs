@@ -31,7 +31,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         external_names: true,
         ..Settings::default()
     };
-    let (world, problems) = source::read_once(args.paths.clone(), Arc::new(settings), Vec::new());
+    let (world, problems) =
+        source::read_once(args.paths.clone(), Arc::new(settings), Vec::new(), true);
     let lines = lines(&world, &problems);
     for line in &lines {
         writeln!(out, "{line}")?;
@@ -123,6 +124,23 @@ mod tests {
         );
         assert_eq!(text, "");
         assert_eq!(code, ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_misspelt_field_and_a_misspelt_kind_are_told_at_their_lines() {
+        let (text, code) = validate(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata:\n  name: a\n\
+             spec:\n  rules:\n  - backendRefs:\n    - name: s\n      prot: 80\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: UdpRout\nmetadata:\n  name: b\n",
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        let field = "a.yaml:9: TCPRoute default/a: spec.rules[0].backendRefs[0].prot: there is no \
+                     such field; did you mean port?";
+        assert!(lines.contains(&field), "{text}");
+        let kind = "a.yaml:12: gateway.networking.k8s.io has no kind \"UdpRout\"; did you mean \
+                    UDPRoute?";
+        assert!(lines.contains(&kind), "{text}");
+        assert_eq!(code, ExitCode::FAILURE);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 
-use super::{BackendTls, RetryBudget, Session};
+use super::{BackendTls, RetryBudget, RetryCounts, Session};
 
 /// [`Backend::connect_timeout`] where nobody says another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,6 +91,8 @@ pub struct EndpointSet {
     list: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Where round robin stands; all workers count it together.
     pub next: AtomicU32,
+    /// What counts against the budget for retries.
+    pub retries: RetryCounts,
 }
 
 /// One address, with what is known of it.

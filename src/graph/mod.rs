@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod backend;
 pub mod backend_tls;
+pub mod budget;
 pub mod builder;
 pub mod client_auth;
 pub mod find;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use attempt::{Retry, RetryBudget};
 pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
 pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
+pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
 pub use find::is_grpc;

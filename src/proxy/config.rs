@@ -65,6 +65,8 @@ pub struct Limits {
     pub pool_idle_timeout: Duration,
     /// Requests at once on one HTTP/2 connection to an endpoint.
     pub pool_streams: usize,
+    /// Bytes of a request's body that are kept so that it can be sent again.
+    pub retry_bytes: usize,
     /// Bytes of a request's body that are kept for a mirror; longer ones are not mirrored.
     pub mirror_bytes: usize,
     /// Bytes of all bodies that policies may have kept at once, in the whole process; a request
@@ -126,6 +128,7 @@ impl Default for Limits {
             pool_idle: 256,
             pool_idle_timeout: seconds(55),
             pool_streams: 100,
+            retry_bytes: 64 * 1024,
             mirror_bytes: 64 * 1024,
             kept_bytes: 64 * 1024 * 1024,
             http2: Http2Limits::default(),

@@ -1,7 +1,10 @@
 //! New connections to endpoints: TCP, TLS, and the start of HTTP.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::request_body::RequestBody;
@@ -23,12 +27,15 @@ const READ_BUFFER: usize = 64 * 1024;
 /// What a backend may send on a stream, and on a connection, before it is taken.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// When a new HTTP/2 connection is looked at for the endpoint's settings.
+const SETTINGS_AFTER_MS: [u64; 4] = [1, 4, 20, 100];
 
 /// The requesting side of a new connection.
 #[derive(Debug)]
 pub enum Dialed {
     Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    /// With the number of streams that the endpoint takes at once.
+    Http2(http2::SendRequest<RequestBody>, Rc<Cell<usize>>),
 }
 
 /// Why there is no connection.
@@ -87,12 +94,14 @@ fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {
 async fn start_http1(io: Wire) -> Result<Dialed, DialError> {
     let (sender, connection) =
         http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await?;
-    spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to an endpoint ended");
-        }
-    });
+    spawn_local(async move { log_end(connection.with_upgrades().await) });
     Ok(Dialed::Http1(sender))
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to an endpoint ended");
+    }
 }
 
 async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
@@ -106,10 +115,22 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(io))
         .await?;
+    let streams = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let told = Rc::clone(&streams);
     spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to an endpoint ended");
+        let mut connection = std::pin::pin!(connection);
+        let mut drive = poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            told.set(connection.current_max_send_streams());
+            ended
+        });
+        // The endpoint's settings are news to us only when the connection is looked at.
+        for ms in SETTINGS_AFTER_MS {
+            if let Ok(ended) = timeout(Duration::from_millis(ms), &mut drive).await {
+                return log_end(ended);
+            }
         }
+        log_end(drive.await);
     });
-    Ok(Dialed::Http2(sender))
+    Ok(Dialed::Http2(sender, streams))
 }

@@ -1,10 +1,7 @@
 //! From a permitted request to the head of a backend's answer.
 //!
-//! What is tried again, and never more than three times:
-//! - connecting failed: another endpoint, while there is one;
-//! - the connection died before any byte of the request was sent: always;
-//! - it died before any byte of the answer came: requests without a body whose method is
-//!   idempotent (RFC 9110, 9.2.2), as the backend may have acted on it already.
+//! One attempt after another is made here; whether there is another one is decided in
+//! [`super::retry`].
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,22 +10,22 @@ use std::time::{Duration, Instant};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::balance::{InFlight, Tried, avoid, pick};
+use super::clock;
+use super::discard::discard;
+use super::grpc;
 use super::journey::Journey;
 use super::outgoing::Outgoing;
 use super::permit::Permitted;
 use super::pool::{Link, Want};
+use super::replay::Source;
 use super::request_body::{Gate, RequestBody, Upload};
+use super::retry::{Failure, Next, Tries};
 use super::worker::Worker;
-use crate::graph::{Backend, Endpoint};
+use crate::graph::{Backend, Endpoint, Retry};
 use crate::reason::Reason;
-
-/// How often a request is sent again at most.
-const MOST_RETRIES: usize = 3;
-/// How many endpoints are tried if connecting fails.
-const MOST_ENDPOINTS: usize = 3;
 
 /// One request on its way to one backend.
 #[derive(Debug)]
@@ -41,6 +38,9 @@ pub struct Forward<'a> {
     pub gate: Option<Arc<Gate>>,
     pub method: &'a Method,
     pub timeouts: Waits,
+    pub retry: Option<&'a Retry>,
+    /// The endpoint that the client's session is with, if there still is one.
+    pub stay: Option<std::net::SocketAddr>,
 }
 
 /// How long to wait for the head of the answer.
@@ -48,6 +48,8 @@ pub struct Forward<'a> {
 pub struct Waits {
     /// From the end of the request, for each attempt.
     pub backend: Option<Duration>,
+    /// The rule says so: an attempt that takes longer is a failed one.
+    pub is_given: bool,
     /// For the whole exchange.
     pub deadline: Option<Instant>,
 }
@@ -61,17 +63,18 @@ pub struct Answer {
 }
 
 /// What became of an attempt.
-enum Attempt {
-    Answered(Box<Answer>),
-    /// The endpoint could not be reached; the body was not touched.
-    Unreachable(Reason, RequestBody),
-    /// It can be sent again.
-    Broken {
-        reason: Reason,
-        body: RequestBody,
-        was_kept: bool,
-    },
-    Failed(Reason),
+type Attempt = Result<Box<Answer>, Failed>;
+
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    reason: Reason,
+    failure: Failure,
+}
+
+impl From<Reason> for Failed {
+    fn from(reason: Reason) -> Self {
+        Failed { reason, failure: Failure::Final }
+    }
 }
 
 impl Forward<'_> {
@@ -79,71 +82,102 @@ impl Forward<'_> {
     pub async fn run(
         &self,
         _permitted: Permitted,
-        mut body: RequestBody,
+        source: &Source,
         journey: &mut Journey,
     ) -> Result<Box<Answer>, Reason> {
         let started = Instant::now();
-        let mut tried = Tried::new();
-        let mut retries = 0;
+        let mut tries = Tries::new(self.backend, self.retry, self.method.is_idempotent());
+        let mut endpoint = self.first().ok_or(Reason::NoEndpoints)?;
         let mut fresh = false;
-        let mut last = Reason::NoEndpoints;
-        while let Some(endpoint) = pick(self.backend, &tried) {
+        self.count_request();
+        loop {
             journey.endpoint = Some(endpoint.addr);
             journey.attempts += 1;
-            match self.attempt(&endpoint, body, fresh).await {
-                Attempt::Answered(answer) => {
-                    journey.upstream = Some(started.elapsed());
-                    return Ok(answer);
-                }
-                Attempt::Failed(reason) => return Err(reason),
-                Attempt::Unreachable(reason, unsent) => {
-                    avoid(&endpoint);
-                    tried.push(endpoint);
-                    (last, body) = (reason, unsent);
-                    if tried.len() == MOST_ENDPOINTS {
-                        break;
-                    }
-                }
-                Attempt::Broken { reason, body: unsent, was_kept } => {
-                    (last, body, fresh) = (reason, unsent, was_kept);
-                    retries += 1;
-                    if retries == MOST_RETRIES {
-                        break;
-                    }
-                    // A new connection that breaks speaks against the endpoint.
-                    if !was_kept {
-                        tried.push(endpoint);
-                    }
-                }
+            let attempt = self.attempt(&endpoint, source, fresh).await;
+            let failure = self.failure(&attempt);
+            if failure == Some(Failure::Unreachable) {
+                avoid(&endpoint);
             }
-            self.worker.telemetry.upstream_retry();
+            let next = failure
+                .filter(|_| source.is_whole())
+                .and_then(|failure| tries.next(failure, &endpoint));
+            let Some(next) = next else {
+                source.let_go();
+                journey.upstream = attempt.is_ok().then(|| started.elapsed());
+                return attempt.map_err(|failed| failed.reason);
+            };
+            // That connection is dead, full, or about to close.
+            fresh = matches!(failure, Some(Failure::Dead | Failure::Unprocessed));
+            if let Ok(answer) = attempt {
+                discard(*answer, self.upload.ended().is_some());
+            }
+            endpoint = self.prepare(next).await?;
         }
-        Err(last)
     }
 
-    async fn attempt(&self, endpoint: &Arc<Endpoint>, body: RequestBody, fresh: bool) -> Attempt {
+    /// Where the request goes first.
+    fn first(&self) -> Option<Arc<Endpoint>> {
+        let stays = self.stay.and_then(|stay| {
+            let endpoints = self.backend.endpoints.load();
+            endpoints.iter().find(|endpoint| endpoint.addr == stay).cloned()
+        });
+        stays.or_else(|| pick(self.backend, &Tried::new()))
+    }
+
+    fn count_request(&self) {
+        if let Some(budget) = &self.backend.retry_budget {
+            self.backend.endpoints.retries.request(budget, clock::unix_ms());
+        }
+    }
+
+    /// Waits for the turn of the next attempt, if the backend's budget allows it.
+    async fn prepare(&self, next: Next) -> Result<Arc<Endpoint>, Reason> {
+        let budget = self.backend.retry_budget.as_ref().filter(|_| next.counts);
+        let retries = &self.backend.endpoints.retries;
+        if budget.is_some_and(|budget| !retries.retry(budget, clock::unix_ms())) {
+            return Err(Reason::RetryBudgetSpent);
+        }
+        if !next.wait.is_zero() {
+            self.in_time(sleep(next.wait)).await.ok_or(Reason::RequestTimeout)?;
+        }
+        self.worker.telemetry.upstream_retry();
+        Ok(next.endpoint)
+    }
+
+    /// What was wrong with an attempt; an answer too can be unwanted.
+    fn failure(&self, attempt: &Attempt) -> Option<Failure> {
+        let answer = match attempt {
+            Err(failed) => return Some(failed.failure),
+            Ok(answer) => &answer.response,
+        };
+        let retry = self.retry?;
+        let is_code = retry.codes.binary_search(&answer.status().as_u16()).is_ok();
+        // A gRPC backend that refuses a call says so in a head that is all of its answer.
+        let unavailable =
+            || grpc::is_grpc(answer.headers()) && grpc::is_unavailable(answer.headers());
+        (is_code || unavailable()).then_some(Failure::Refused)
+    }
+
+    async fn attempt(&self, endpoint: &Arc<Endpoint>, source: &Source, fresh: bool) -> Attempt {
         let in_flight = InFlight::new(Arc::clone(endpoint));
         let want = Want { http1: self.outgoing.upgrade.is_some(), fresh };
         let linked = self.worker.pools.link(self.backend, endpoint.addr, want);
-        let mut link = match self.in_time(linked).await {
-            None => return Attempt::Failed(Reason::RequestTimeout),
-            Some(Err(reason)) => return Attempt::Unreachable(reason, body),
-            Some(Ok(link)) => link,
-        };
-        let is_replayable = body.is_empty() && self.method.is_idempotent();
-        let mut request = match self.outgoing.request(link.is_http2(), body) {
-            Ok(request) => request,
-            Err(reason) => return Attempt::Failed(reason),
-        };
+        let linked = self.in_time(linked).await.ok_or(Reason::RequestTimeout)?;
+        let mut link = linked.map_err(|reason| {
+            let failure = Failure::Unreachable;
+            Failed { reason, failure }
+        })?;
+        let mut request = self.outgoing.request(link.is_http2(), source.body())?;
         self.await_continue(&mut request, link.is_http2());
         let was_kept = link.is_kept;
-        match self.in_time(self.head(link.send(request))).await {
-            None => Attempt::Failed(Reason::RequestTimeout),
-            Some(Err(reason)) => Attempt::Failed(reason),
-            Some(Ok(Ok(response))) => {
-                Attempt::Answered(Box::new(Answer { response, link, in_flight }))
+        let answered = self.in_time(self.head(link.send(request))).await;
+        match answered.ok_or(Reason::RequestTimeout)? {
+            None => {
+                let late = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
+                Err(Failed { reason: Reason::BackendTimeout, failure: late })
             }
-            Some(Ok(Err(error))) => self.broken(*error, was_kept, is_replayable),
+            Some(Ok(response)) => Ok(Box::new(Answer { response, link, in_flight })),
+            Some(Err(error)) => Err(self.broken(*error, was_kept)),
         }
     }
 
@@ -160,40 +194,45 @@ impl Forward<'_> {
         });
     }
 
-    fn broken(
-        &self,
-        mut error: TrySendError<Request<RequestBody>>,
-        was_kept: bool,
-        is_replayable: bool,
-    ) -> Attempt {
-        let unsent = error.take_message().map(Request::into_body);
+    fn broken(&self, mut error: TrySendError<Request<RequestBody>>, was_kept: bool) -> Failed {
+        let is_unsent = error.take_message().is_some();
         let error = error.into_error();
         tracing::debug!(%error, "an exchange with a backend broke");
         if let Some(reason) = self.upload.failed() {
-            return Attempt::Failed(reason);
+            return reason.into();
         }
         let reason = match () {
             () if error.is_parse() || error.is_user() => Reason::UpstreamProtocol,
             () => Reason::UpstreamReset,
         };
-        // Bytes of an answer that cannot be read came, but no answer did.
-        let unanswered = !error.is_parse() && is_replayable;
-        match unsent.or(unanswered.then_some(RequestBody::Empty)) {
-            Some(body) => Attempt::Broken { reason, body, was_kept },
-            None => Attempt::Failed(reason),
-        }
+        let failure = match () {
+            () if is_unsent && was_kept => Failure::Dead,
+            () if is_unsent || is_unprocessed(&error) => Failure::Unprocessed,
+            // Bytes of an answer that cannot be read came, but no answer did.
+            () if error.is_parse() => Failure::Final,
+            // Most likely it was closed while the request was on its way.
+            () if was_kept && self.method.is_idempotent() && !self.never_again() => Failure::Dead,
+            () => Failure::Broken,
+        };
+        Failed { reason, failure }
+    }
+
+    /// The user wants no request to be sent twice.
+    fn never_again(&self) -> bool {
+        self.retry.is_some_and(|retry| retry.attempts == 0)
     }
 
     /// Waits for the head of the answer; the time counts from the end of the request's body.
-    async fn head<T>(&self, send: impl Future<Output = T>) -> Result<T, Reason> {
-        let Some(limit) = self.timeouts.backend else { return Ok(send.await) };
+    /// `None` when it is over.
+    async fn head<T>(&self, send: impl Future<Output = T>) -> Option<T> {
+        let Some(limit) = self.timeouts.backend else { return Some(send.await) };
         let mut send = std::pin::pin!(send);
         let sent = Instant::now();
         let mut until = sent + limit;
         loop {
             tokio::select! {
                 biased;
-                done = &mut send => return Ok(done),
+                done = &mut send => return Some(done),
                 () = sleep_until(until.into()) => {}
             }
             let now = Instant::now();
@@ -202,7 +241,7 @@ impl Forward<'_> {
                 None => now + limit,
             };
             if until <= now {
-                return Err(Reason::BackendTimeout);
+                return None;
             }
         }
     }
@@ -214,4 +253,18 @@ impl Forward<'_> {
             Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
         }
     }
+}
+
+/// Whether the backend says that it did not begin with the request: its stream was refused, or
+/// is beyond the last one of a GOAWAY (RFC 9113, 6.8 and 8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
+        }
+        source = error.source();
+    }
+    false
 }

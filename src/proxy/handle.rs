@@ -3,39 +3,26 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
-use super::forward::{Answer, Forward, Waits};
 use super::journey::{Journey, Route};
-use super::lend::{ClientBody, Lender};
+use super::lend::Lender;
 use super::mirror::Copy;
-use super::outgoing::{Outgoing, client_authority};
-use super::permit::{self, Answered, Passed, Permitted};
-use super::request_body::{Gate, Hold, RequestBody, Upload};
-use super::response_body::{FromBackend, ResponseBody, Stall};
+use super::outgoing::client_authority;
+use super::permit::{self, Answered, Passed};
+use super::relay::{Relay, Relayed, Rest};
+use super::response_body::{ResponseBody, Stall};
 use super::server::Client;
-use super::upgrade::{self, Asking, Tunnel};
+use super::upgrade::{self, Asking};
 use super::worker::Graph;
-use super::{clock, forwarded, head, hop_by_hop, reply};
+use super::{clock, forwarded, grpc, head, hop_by_hop, reply};
 use crate::graph::normal::normalise;
-use crate::graph::{
-    Action, BackendId, BackendProtocol, Found, Listener, RouteGraph, Section, Split, Target,
-    Timeouts,
-};
+use crate::graph::{Action, Found, Listener, RouteGraph, Section, Split, Target, Timeouts};
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
 use crate::reason::Reason;
-
-/// What the engine gave us of a request, besides its head and its body.
-struct Rest {
-    asking: Option<Asking>,
-    expects_continue: bool,
-    trailers: bool,
-    stall: Option<Rc<Stall>>,
-}
 
 /// Answers one request. There is always an answer; what went wrong is its status.
 pub async fn handle(
@@ -47,6 +34,7 @@ pub async fn handle(
     let now_ms = clock::unix_ms();
     let (method, version) = (request.method().clone(), request.version());
     let mut journey = Journey::begin(&client, method, version, now_ms);
+    journey.is_grpc = grpc::is_grpc(request.headers());
     let asked = hop_by_hop::asked(request.headers());
     let asking = asking(&mut request, asked.upgrade);
     let expects_continue = expects_continue(request.headers_mut());
@@ -206,16 +194,7 @@ impl Stop {
 /// Who answered.
 enum Served {
     Own(Reply),
-    Backend(Box<FromBackendHead>),
-}
-
-/// A backend's answer before our part of it.
-struct FromBackendHead {
-    answer: Box<Answer>,
-    asking: Option<Asking>,
-    upload: Rc<Upload>,
-    deadline: Option<Instant>,
-    stall: Option<Rc<Stall>>,
+    Backend(Box<Relayed>),
 }
 
 /// A request that met its rule.
@@ -248,8 +227,8 @@ async fn serve(
     journey.route.set_backend(backend);
     let mirrors = if rest.asking.is_none() { &rule.mirrors[..] } else { &[] };
     let copy = Copy::of(&client.worker, graph, mirrors, &ex.request);
-    let to = To { client, graph, backend, timeouts: rule.timeouts, lender };
-    Ok(Served::Backend(to.forward(permitted, ex, copy, rest, journey).await?))
+    let relay = Relay { client, graph, backend, rule, lender };
+    Ok(Served::Backend(relay.send(permitted, ex, copy, rest, journey).await?))
 }
 
 fn choose(split: &Split) -> &Target {
@@ -263,171 +242,31 @@ fn choose(split: &Split) -> &Target {
     split.targets.last().expect("a split has a target: its total is not 0")
 }
 
-/// Where a request goes.
-struct To<'a> {
-    client: &'a Client,
-    graph: &'a Graph,
-    backend: BackendId,
-    timeouts: Timeouts,
-    lender: &'a Lender<'a>,
-}
-
-impl To<'_> {
-    async fn forward(
-        self,
-        permitted: Permitted,
-        ex: &Exchange<'_>,
-        copy: Option<Copy>,
-        rest: Rest,
-        journey: &mut Journey,
-    ) -> Result<Box<FromBackendHead>, Reason> {
-        let limits = &self.client.worker.config.limits;
-        let backend = &self.graph[self.backend];
-        let is_https = matches!(backend.protocol, BackendProtocol::Tls(_));
-        let mut outgoing = Outgoing::new(&ex.request, is_https)?;
-        outgoing.trailers = rest.trailers;
-        outgoing.upgrade = rest.asking.as_ref().map(|asking| asking.protocol.clone());
-        let upload = Upload::new(self.body_idle(&ex.request));
-        let mut gate = None;
-        let body = match self.lender.take() {
-            ClientBody::Gone => return Err(Reason::Internal),
-            ClientBody::Kept(bytes) => RequestBody::whole(bytes, &upload, copy),
-            ClientBody::Unread(body) => {
-                outgoing.expects_continue = rest.expects_continue;
-                let (hold, opened) = hold(rest.expects_continue);
-                gate = opened;
-                RequestBody::of(body, &upload, copy, hold)
-            }
-        };
-        let deadline = limit(self.timeouts.request).map(|limit| journey.start + limit);
-        let waits = match (self.timeouts.backend_request, self.timeouts.request) {
-            // The rule's own limit of the whole is meant to be reached.
-            (None, Some(_)) => None,
-            (given, _) => limit(Some(given.unwrap_or(limits.response_timeout))),
-        };
-        let forward = Forward {
-            worker: &self.client.worker,
-            backend,
-            outgoing,
-            upload: &upload,
-            gate,
-            method: &ex.request.method,
-            timeouts: Waits { backend: waits, deadline },
-        };
-        let result = forward.run(permitted, body, journey).await;
-        journey.received = upload.received();
-        let answer = result?;
-        upload.relax(self.timeouts.idle.unwrap_or(limits.response_idle));
-        let (asking, stall) = (rest.asking, rest.stall);
-        Ok(Box::new(FromBackendHead { answer, asking, upload, deadline, stall }))
-    }
-
-    /// A gRPC client may stream: silent until the server has something to say.
-    fn body_idle(&self, head: &RequestHead) -> Duration {
-        let limits = &self.client.worker.config.limits;
-        let is_grpc = head
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc {
-            return self.timeouts.idle.unwrap_or(limits.response_idle);
-        }
-        limits.request_body_idle
-    }
-}
-
-fn hold(expects_continue: bool) -> (Option<Hold>, Option<Arc<Gate>>) {
-    if !expects_continue {
-        return (None, None);
-    }
-    let (hold, gate) = Hold::new();
-    (Some(hold), Some(gate))
-}
-
-/// Zero stands for no limit (GEP-1742).
-fn limit(timeout: Option<Duration>) -> Option<Duration> {
-    timeout.filter(|timeout| !timeout.is_zero())
-}
-
-impl FromBackendHead {
-    fn respond(
-        self,
-        client: &Rc<Client>,
-        timeouts: Timeouts,
-        mut journey: Box<Journey>,
-        finish: &mut dyn FnMut(&mut ResponseHead),
-    ) -> Response<ResponseBody> {
-        let idle = timeouts.idle.unwrap_or(client.worker.config.limits.response_idle);
-        let Answer { mut response, link, in_flight } = *self.answer;
-        let status = response.status();
-        let agreed = response.headers().get(UPGRADE).cloned();
-        let on_backend =
-            (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
-        let (parts, inner) = response.into_parts();
-        let mut headers = parts.headers;
-        hop_by_hop::strip(&mut headers);
-        match (on_backend, self.asking) {
-            (None, _) => {
-                let mut head = ResponseHead { status, headers };
-                finish(&mut head);
-                let (upload, deadline) = (self.upload, self.deadline);
-                let body = FromBackend {
-                    inner,
-                    link: Some(link),
-                    _in_flight: in_flight,
-                    upload,
-                    idle,
-                    deadline,
-                    last: Instant::now(),
-                    sleep: None,
-                };
-                journey.status = Some(head.status);
-                let close = must_close(&journey);
-                let body = ResponseBody::backend(body, journey, self.stall);
-                respond(head, body, close)
-            }
-            (Some(_), None) => answer(journey, reply::of(Reason::UpstreamProtocol), finish, false),
-            (Some(on_backend), Some(asking)) => {
-                let mut head = upgrade::accepted(&asking, headers, agreed);
-                finish(&mut head);
-                journey.status = Some(StatusCode::SWITCHING_PROTOCOLS);
-                journey.route.detach();
-                let tunnel = Tunnel {
-                    on_client: asking.on_client,
-                    on_backend,
-                    idle,
-                    journey,
-                    _in_flight: in_flight,
-                    _guard: client.guard(),
-                };
-                tunnel.spawn();
-                respond(head, ResponseBody::empty(), false)
-            }
-        }
-    }
-}
-
 /// An answer to a request that met no rule.
 fn refuse(journey: Box<Journey>, reason: Reason, close: bool) -> Response<ResponseBody> {
     answer(journey, reply::of(reason), &mut |_| {}, close)
 }
 
-fn answer(
+/// An answer of our own, in the way that the client understands.
+pub fn answer(
     mut journey: Box<Journey>,
     own: Reply,
     finish: &mut dyn FnMut(&mut ResponseHead),
     close: bool,
 ) -> Response<ResponseBody> {
     journey.reason = Some(own.reason);
-    let (mut head, body) = reply::with_body(own, &journey.method);
+    let as_grpc = journey.is_grpc && grpc::is_error(&own);
+    let (mut head, body) =
+        if as_grpc { grpc::head(own) } else { reply::with_body(own, &journey.method) };
     finish(&mut head);
     journey.status = Some(head.status);
+    journey.grpc_status = grpc::status(&head.headers);
     let close = close || must_close(&journey);
     respond(head, ResponseBody::full(body, journey), close)
 }
 
 /// Whether an HTTP/1.1 client is told to come back by another connection.
-fn must_close(journey: &Journey) -> bool {
+pub fn must_close(journey: &Journey) -> bool {
     let client = &journey.client;
     journey.protocol == Version::HTTP_10
         || client.worker.is_moving()
@@ -435,7 +274,8 @@ fn must_close(journey: &Journey) -> bool {
         || client.worker.common.pressure.is_high()
 }
 
-fn respond(head: ResponseHead, body: ResponseBody, close: bool) -> Response<ResponseBody> {
+/// The response as the engine takes it.
+pub fn respond(head: ResponseHead, body: ResponseBody, close: bool) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;

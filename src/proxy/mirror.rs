@@ -7,12 +7,11 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
-use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::balance::{InFlight, Tried, pick};
+use super::discard;
 use super::outgoing::Outgoing;
 use super::pool::Want;
 use super::request_body::RequestBody;
@@ -97,19 +96,5 @@ async fn send(
     let mut link = worker.pools.link(backend, addr, want).await.ok()?;
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Full(body) };
     let response = link.send(outgoing.request(link.is_http2(), body).ok()?).await.ok()?;
-    discard(response.into_body()).await?;
-    link.release();
-    Some(())
-}
-
-/// Reads an answer to its end, so that its connection can be used again.
-async fn discard(mut body: Incoming) -> Option<()> {
-    let mut body = std::pin::Pin::new(&mut body);
-    loop {
-        match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            None => return Some(()),
-            Some(Ok(_)) => {}
-            Some(Err(_)) => return None,
-        }
-    }
+    discard::read(response.into_body(), usize::MAX).await.then(|| link.release())
 }

@@ -68,7 +68,17 @@ struct Idle {
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
     streams: Rc<Cell<usize>>,
+    /// How many streams the endpoint takes (SETTINGS_MAX_CONCURRENT_STREAMS).
+    most: Rc<Cell<usize>>,
     used: Rc<Cell<Instant>>,
+}
+
+impl Shared {
+    /// A connection for which the endpoint allows no stream at all would never be of use: it
+    /// gets one, so that not every request opens another connection.
+    fn has_room(&self, most: usize) -> bool {
+        self.streams.get() < most.min(self.most.get()).max(1)
+    }
 }
 
 /// A connection to an endpoint, for one exchange.
@@ -176,7 +186,7 @@ impl Pools {
     fn shared(&self, pool: &Rc<Pool>) -> Option<Link> {
         let mut shared = pool.shared.borrow_mut();
         shared.retain(|conn| !conn.sender.is_closed());
-        let conn = shared.iter().find(|conn| conn.streams.get() < self.limits.pool_streams)?;
+        let conn = shared.iter().find(|conn| conn.has_room(self.limits.pool_streams))?;
         let sender = Sender::Http2 { sender: conn.sender.clone(), _stream: Stream::take(conn) };
         Some(Link { sender, pool: Rc::clone(pool), is_kept: true })
     }
@@ -216,9 +226,10 @@ impl Pools {
         })?;
         let sender = match dialed {
             Dialed::Http1(sender) => Sender::Http1(sender),
-            Dialed::Http2(sender) => {
+            Dialed::Http2(sender, most) => {
                 let conn = Shared {
                     sender: sender.clone(),
+                    most,
                     streams: Rc::default(),
                     used: Rc::new(Cell::new(Instant::now())),
                 };

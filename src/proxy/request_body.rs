@@ -1,7 +1,8 @@
 //! The body of a request on its way to a backend.
 //!
 //! It is read from the client only as fast as the backend takes it, and only once forwarding
-//! has begun; that is also what makes the engine answer `Expect: 100-continue`.
+//! has begun; that is also what makes the engine answer `Expect: 100-continue`. What is kept of
+//! it for another attempt is in [`super::replay`].
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::hop_by_hop;
 use super::mirror::Copy;
+use super::replay::Replay;
 use crate::reason::Reason;
 
 /// What the exchange knows of its request's body while the backend's connection has it.
@@ -68,6 +70,12 @@ impl Upload {
         self.idle.set(idle);
     }
 
+    /// All of the body is there.
+    pub fn set_whole(&self, bytes: usize) {
+        self.received.set(bytes as u64);
+        self.end();
+    }
+
     fn end(&self) {
         if self.ended.get().is_none() {
             self.ended.set(Some(Instant::now()));
@@ -81,9 +89,10 @@ pub enum RequestBody {
     Empty,
     /// What was read already: a mirror's copy, or what a policy looked at.
     Full(Bytes),
-    Client(Box<FromClient>),
+    Client(Replay),
 }
 
+/// What the client's connection gives.
 #[derive(Debug)]
 pub struct FromClient {
     inner: Incoming,
@@ -91,42 +100,6 @@ pub struct FromClient {
     sleep: Option<Pin<Box<Sleep>>>,
     hold: Option<Hold>,
     copy: Option<Copy>,
-}
-
-impl RequestBody {
-    /// The body that a client sends; `expects` when it waits for 100 (Continue).
-    pub fn of(
-        inner: Incoming,
-        upload: &Rc<Upload>,
-        copy: Option<Copy>,
-        hold: Option<Hold>,
-    ) -> Self {
-        if inner.is_end_stream() {
-            upload.end();
-            if let Some(copy) = copy {
-                copy.send();
-            }
-            return RequestBody::Empty;
-        }
-        let upload = Rc::clone(upload);
-        RequestBody::Client(Box::new(FromClient { inner, upload, sleep: None, hold, copy }))
-    }
-
-    /// A body that was read already.
-    pub fn whole(bytes: Bytes, upload: &Upload, copy: Option<Copy>) -> Self {
-        upload.received.set(bytes.len() as u64);
-        upload.end();
-        if let Some(mut copy) = copy
-            && copy.push(&bytes)
-        {
-            copy.send();
-        }
-        if bytes.is_empty() { RequestBody::Empty } else { RequestBody::Full(bytes) }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        matches!(self, RequestBody::Empty)
-    }
 }
 
 impl Body for RequestBody {
@@ -154,7 +127,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => true,
             RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Client(body) => body.inner.is_end_stream(),
+            RequestBody::Client(body) => body.is_end_stream(),
         }
     }
 
@@ -162,13 +135,40 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            RequestBody::Client(body) => body.inner.size_hint(),
+            RequestBody::Client(body) => body.size_hint(),
         }
     }
 }
 
 impl FromClient {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+    /// The body that a client sends, unless it sends none; `hold` when it waits for
+    /// 100 (Continue).
+    pub fn new(
+        inner: Incoming,
+        upload: &Rc<Upload>,
+        copy: Option<Copy>,
+        hold: Option<Hold>,
+    ) -> Option<Self> {
+        if inner.is_end_stream() {
+            upload.end();
+            if let Some(copy) = copy {
+                copy.send();
+            }
+            return None;
+        }
+        let upload = Rc::clone(upload);
+        Some(FromClient { inner, upload, sleep: None, hold, copy })
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         if let Some(hold) = &mut self.hold {
             if hold.poll_open(cx).is_pending() {
                 return Poll::Pending;

@@ -10,11 +10,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use super::balance::InFlight;
+use super::grpc;
 use super::hop_by_hop;
 use super::journey::Journey;
 use super::pool::Link;
@@ -89,10 +91,29 @@ impl ResponseBody {
         }
     }
 
-    fn count(&mut self, bytes: usize) {
-        if let Some(journey) = &mut self.journey {
-            journey.sent += bytes as u64;
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let Some(journey) = &mut self.journey else { return };
+        journey.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+        if let Some(trailers) = frame.trailers_ref() {
+            journey.grpc_status = grpc::status(trailers);
         }
+    }
+
+    /// The backend's answer breaks off. A gRPC client is told why by trailers; others see that
+    /// their stream or connection is cut.
+    fn fail(&mut self, reason: Reason) -> Option<HeaderMap> {
+        let journey = self.journey.as_mut();
+        let calling = journey.filter(|j| j.is_grpc && j.protocol == Version::HTTP_2);
+        let trailers = calling.map(|journey| {
+            let trailers = grpc::trailers(reason, reason.status());
+            journey.grpc_status = grpc::status(&trailers);
+            trailers
+        });
+        self.finish(Some(reason));
+        if trailers.is_some() {
+            self.source = Source::Full(Bytes::new());
+        }
+        trailers
     }
 
     /// The end, if it was not reached before.
@@ -129,11 +150,13 @@ impl Body for ResponseBody {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.count(bytes);
+                this.note(frame);
                 this.waits_for_client(true);
             }
-            Poll::Ready(Some(Err(error))) => this.finish(Some(error.0)),
+            Poll::Ready(Some(Err(error))) => {
+                let trailers = this.fail(error.0);
+                return Poll::Ready(Some(trailers.map(Frame::trailers).ok_or(*error)));
+            }
             Poll::Ready(None) => this.finish(None),
             Poll::Pending => this.wait_for_backend(),
         }

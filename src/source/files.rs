@@ -83,7 +83,7 @@ impl FileSource {
         embedded: Vec<Embedded>,
     ) -> Result<FileSource, Vec<FileProblem>> {
         let seen = reload::look(&paths);
-        let (world, problems, files) = first(paths, settings, embedded);
+        let (world, problems, files) = first(paths, settings, embedded, false);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -100,13 +100,15 @@ impl FileSource {
     }
 }
 
-/// Reads everything once, without watching: what is wrong is returned beside what is right.
+/// Reads everything once, without watching: what is wrong is returned beside what is right. If
+/// `strict`, that is also what the API server would refuse or drop of an object's fields.
 pub fn read_once(
     paths: Vec<PathBuf>,
     settings: Arc<Settings>,
     embedded: Vec<Embedded>,
+    strict: bool,
 ) -> (Handle, Vec<FileProblem>) {
-    let (world, problems, _) = first(paths, settings, embedded);
+    let (world, problems, _) = first(paths, settings, embedded, strict);
     (world, problems)
 }
 
@@ -121,11 +123,12 @@ fn first(
     paths: Vec<PathBuf>,
     settings: Arc<Settings>,
     embedded: Vec<Embedded>,
+    strict: bool,
 ) -> (Handle, Vec<FileProblem>, Files) {
     let world = Handle::new(Arc::clone(&settings), None);
     world.brings(false, settings.external_names);
     let watch = world.new_watch();
-    let mut files = Files { paths, embedded, watch, held: BTreeMap::new() };
+    let mut files = Files { paths, embedded, strict, watch, held: BTreeMap::new() };
     let news = files.read();
     let problems = news.problems.clone();
     news.publish(&world, watch);
@@ -136,6 +139,7 @@ fn first(
 pub(super) struct Files {
     pub paths: Vec<PathBuf>,
     embedded: Vec<Embedded>,
+    strict: bool,
     watch: WatchId,
     /// The objects of each file that still serve.
     held: BTreeMap<Arc<str>, BTreeSet<(ObjectKind, Key)>>,
@@ -167,7 +171,7 @@ impl Files {
 
     /// Reads everything.
     fn read(&mut self) -> News {
-        let mut read = Found::default();
+        let mut read = Found { strict: self.strict, ..Found::default() };
         for embedded in &self.embedded {
             read.text(&Arc::from(embedded.name.as_str()), &embedded.text);
         }
@@ -258,6 +262,7 @@ fn missing_namespaces<'a>(ids: impl Iterator<Item = &'a (ObjectKind, Key)>) -> V
 /// What was read in one go.
 #[derive(Default)]
 struct Found {
+    strict: bool,
     files: Vec<(Arc<str>, Manifest)>,
     problems: Vec<FileProblem>,
     /// Paths that could not be opened: what was below them stays.
@@ -268,7 +273,7 @@ struct Found {
 
 impl Found {
     fn text(&mut self, file: &Arc<str>, text: &str) {
-        self.files.push((Arc::clone(file), manifest::read(file, text)));
+        self.files.push((Arc::clone(file), manifest::read(file, text, self.strict)));
     }
 
     /// A file, or a folder and what is in it, in the order of names.

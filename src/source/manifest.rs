@@ -13,6 +13,7 @@ use super::object::{Raw, Undecoded};
 use super::state::Arrival;
 use super::yaml::{self, Document};
 use super::{FileProblem, Origin};
+use crate::api::schema::{self, Finding};
 use crate::translate::{Key, ObjectKind};
 
 /// What one file holds.
@@ -25,8 +26,9 @@ pub(super) struct Manifest {
     pub partial: bool,
 }
 
-/// Reads all objects of a file that are of a kind we know.
-pub(super) fn read(file: &Arc<str>, text: &str) -> Manifest {
+/// Reads all objects of a file that are of a kind we know. If `strict`, fields that the API server
+/// would not take are problems as well.
+pub(super) fn read(file: &Arc<str>, text: &str, strict: bool) -> Manifest {
     let mut manifest = Manifest::default();
     let documents = match yaml::parse(text) {
         Ok(documents) => documents,
@@ -37,7 +39,7 @@ pub(super) fn read(file: &Arc<str>, text: &str) -> Manifest {
         }
     };
     for document in documents.into_iter().flat_map(Document::flatten) {
-        manifest.take(file, document);
+        manifest.take(file, document, strict);
     }
     manifest
 }
@@ -57,10 +59,17 @@ impl Manifest {
         self.problems.push(FileProblem { origin, message });
     }
 
-    fn take(&mut self, file: &Arc<str>, mut document: Document) {
+    fn take(&mut self, file: &Arc<str>, mut document: Document, strict: bool) {
         let Some(kind) = kind_of(&document.value) else {
+            let api_version = document.value["apiVersion"].as_str().unwrap_or_default();
             match document.value["kind"].as_str() {
-                Some(kind) => debug!("{file}:{}: {kind} is not for us", document.line()),
+                Some(kind) => match schema::meant(api_version, kind) {
+                    Some(message) => {
+                        self.partial = true;
+                        self.problem(file, document.line_of("kind"), message);
+                    }
+                    None => debug!("{file}:{}: {kind} is not for us", document.line()),
+                },
                 None => {
                     self.partial = true;
                     let message = "is no Kubernetes object: `kind` is missing".to_owned();
@@ -77,11 +86,17 @@ impl Manifest {
         };
         let at = Origin { file: Arc::clone(file), line: document.line() };
         let value = document.value.take();
+        let findings = if strict { schema::check(&value) } else { Vec::new() };
         match complete(kind, &key, value).and_then(Raw::new) {
             Ok(raw) => {
                 let arrival = Arrival::new(kind, raw, Some(at));
                 if let Some(error) = arrival.error() {
                     self.problem(file, document.line_of(&error.field), says(kind, &key, error));
+                } else {
+                    for Finding { field, message } in findings {
+                        let message = format!("{} {key}: {field}: {message}", kind.kind());
+                        self.problem(file, document.line_of(&field), message);
+                    }
                 }
                 self.arrivals.push(arrival);
             }
@@ -191,7 +206,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Manifest {
-        super::read(&Arc::from("a.yaml"), text)
+        super::read(&Arc::from("a.yaml"), text, true)
     }
 
     #[test]

@@ -139,6 +139,9 @@ fn json(record: &Record<'_>) -> String {
     line.string("protocol", protocol(record));
     line.number("status", record.status);
     line.optional("reason", record.reason.map(|r| r.as_str()));
+    if let Some(code) = record.grpc_status {
+        line.number("grpc_status", code);
+    }
     line.number("latency_ms", milliseconds(record.duration));
     if let Some(upstream) = record.upstream {
         line.number("upstream_latency_ms", milliseconds(upstream));
@@ -222,6 +225,7 @@ mod tests {
             protocol: http::Version::HTTP_11,
             status: 429,
             reason: Some(Reason::RateLimited),
+            grpc_status: None,
             listener_port: 80,
             section: "ingress",
             rule: None,

@@ -111,6 +111,8 @@ pub struct Record<'a> {
     pub protocol: http::Version,
     pub status: u16,
     pub reason: Option<Reason>,
+    /// How a gRPC call ended.
+    pub grpc_status: Option<u8>,
     pub listener_port: u16,
     pub section: &'a str,
     pub rule: Option<&'a RuleName>,

@@ -139,6 +139,22 @@ pub(super) fn addresses<'s>(
     (chosen.into_iter().collect(), refused)
 }
 
+/// The endpoints of a host outside, but for addresses that are special or `inside` of the
+/// cluster: who owns a zone must not reach by it what only this pod can.
+pub(super) fn external(
+    ips: &[IpAddr],
+    port: u16,
+    inside: &BTreeSet<IpAddr>,
+    settings: &Settings,
+) -> (Vec<SocketAddr>, Option<IpAddr>) {
+    let refused = |ip: &&IpAddr| {
+        settings.cluster && (is_special(**ip) || inside.contains(&ip.to_canonical()))
+    };
+    let (no, yes): (Vec<&IpAddr>, Vec<&IpAddr>) = ips.iter().partition(refused);
+    let sorted: BTreeSet<_> = yes.into_iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    (sorted.into_iter().collect(), no.first().map(|ip| **ip))
+}
+
 /// Addresses that are no pod's. In a cluster whoever may write EndpointSlices or owns the zone
 /// of an external name would reach by them what only this pod can: its own loopback, and with
 /// it `/drain`, or the metadata service of its node. Who writes files owns the machine.

@@ -29,7 +29,7 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// The controller that an object was made by: several Tidegates may live in one cluster.
-const CONTROLLER: &str = "tidegate.dev/controller";
+pub(super) const CONTROLLER: &str = "tidegate.dev/controller";
 /// The labels and annotations that came from `spec.infrastructure`, to be taken away with it.
 const APPLIED: &str = "tidegate.dev/infrastructure";
 /// Longest name of a Service and longest value of a label.
@@ -63,7 +63,7 @@ pub(super) fn service_name(gateway: &str) -> String {
 }
 
 /// A name as the value of a label.
-fn label_value(name: &str) -> String {
+pub(super) fn label_value(name: &str) -> String {
     if name.len() <= MAX_LABEL {
         return name.to_owned();
     }
@@ -72,7 +72,7 @@ fn label_value(name: &str) -> String {
 }
 
 /// Stable over versions of this program: it is part of names.
-fn digest(text: &str) -> u32 {
+pub(super) fn digest(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

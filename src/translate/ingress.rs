@@ -288,7 +288,7 @@ impl<'s> Pass<'s> {
             }
         };
         let key = Key::new(&*source.key.namespace, &*service.name);
-        self.service_port(&key, port, source.annotations.speaks, Traffic::Http)
+        self.service_port(&key, port, source.annotations.speaks, Traffic::Http, None)
     }
 
     /// Where `ssl-redirect` is set, the clear port answers with this instead.

@@ -1,5 +1,6 @@
 //! What costs time to make and depends on its source alone, kept from pass to pass:
-//! certificates by the Secret they stand in, regular expressions by their text.
+//! certificates by the Secret they stand in, regular expressions by their text, TLS to backends
+//! (and with it the sessions that can be resumed) by its identity.
 //!
 //! It changes how long a pass takes and never what it says: [`super::translate`] stays pure in
 //! meaning. What one pass did not use is forgotten by the next.
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use regex::Regex;
 
 use super::certificates::{Parsed, parse};
+use crate::graph::{BackendTls, TlsSpec};
 
 /// What the last pass used. All clones of a [`super::Snapshot`] share one.
 #[derive(Debug, Default)]
@@ -27,6 +29,7 @@ struct Kept {
     /// changed is another one.
     certificates: HashMap<usize, (Arc<Secret>, Certificate)>,
     expressions: HashMap<String, Result<Regex, String>>,
+    backend_tls: HashMap<u64, Arc<BackendTls>>,
 }
 
 /// The memo of a pass at work.
@@ -74,6 +77,23 @@ impl Recall<'_> {
         };
         self.now.expressions.insert(text, made.clone());
         made
+    }
+
+    /// TLS to backends as `spec` says it.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn backend_tls(&mut self, spec: &TlsSpec) -> Result<Arc<BackendTls>, String> {
+        let identity = spec.identity();
+        if let Some(known) = self.now.backend_tls.get(&identity) {
+            return Ok(Arc::clone(known));
+        }
+        let made = match self.last.backend_tls.remove(&identity) {
+            Some(known) => known,
+            None => Arc::new(BackendTls::of(spec)?),
+        };
+        self.now.backend_tls.insert(identity, Arc::clone(&made));
+        Ok(made)
     }
 
     /// Leaves what was used to the next pass.

@@ -5,8 +5,11 @@
 //! never an error that stops others.
 
 mod addresses;
+mod ancestors;
 mod annotations;
 mod authorities;
+mod backend_tls;
+mod backend_tls_policy;
 mod backends;
 mod binds;
 mod certificates;
@@ -45,6 +48,9 @@ mod session;
 pub mod snapshot;
 mod status;
 mod streams;
+mod traffic_policy;
+mod x_backend;
+mod x_backend_service;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -242,6 +248,7 @@ pub struct Note {
 pub fn translate(snapshot: &Snapshot) -> Translation {
     let mut pass = pass::Pass::new(snapshot);
     pass.undecodable();
+    pass.collect_backend_policies();
     pass.collect_policies();
     let classes = pass.gateway_classes();
     let mut gateways = pass.gateways(&classes);
@@ -254,6 +261,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.infrastructure(&mut gateways, &classes);
     pass.gateway_statuses(&gateways);
     pass.listener_set_statuses(&gateways);
+    pass.backend_statuses();
     pass.policy_statuses(&gateways, &by_key);
     pass.finish()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::backend_tls_policy::TlsPolicies;
 use super::backends::Backends;
 use super::binds::Binds;
 use super::certificates::Certificates;
@@ -11,6 +12,8 @@ use super::memo::Recall;
 use super::middleware::Attached;
 use super::references::Grants;
 use super::status::Problem;
+use super::traffic_policy::TrafficPolicies;
+use super::x_backend::XBackends;
 use super::{InfrastructureWrite, Key, Note, ObjectKind, Snapshot, StatusWrite, Translation};
 use crate::graph::{GraphBuilder, SectionId};
 
@@ -26,6 +29,9 @@ pub(super) struct Pass<'s> {
     pub memo: Recall<'s>,
     pub binds: Binds,
     pub policies: Attached<'s>,
+    pub tls_policies: TlsPolicies<'s>,
+    pub traffic_policies: TrafficPolicies<'s>,
+    pub x_backends: XBackends<'s>,
     /// The routes that have a parent of ours.
     pub our_routes: HashSet<(ObjectKind, &'s Key)>,
     /// Regular expressions of each host of a section.
@@ -49,6 +55,9 @@ impl<'s> Pass<'s> {
             memo: snapshot.memo.recall(),
             binds: Binds::default(),
             policies: Attached::default(),
+            tls_policies: TlsPolicies::default(),
+            traffic_policies: TrafficPolicies::default(),
+            x_backends: XBackends::default(),
             our_routes: HashSet::new(),
             expressions: HashMap::new(),
             expressions_of: HashMap::new(),

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::ancestors::POLICY;
 use super::gateway::{ByKey, GatewayState};
 use super::middleware::{NETWORKING, OURS, PolicyObject, reference};
 use super::pass::Pass;
-use super::status::{Problem, Said, conditions, in_place};
+use super::status::{Problem, Said};
 use super::{Key, ObjectKind};
-use crate::api::gateway::{GROUP, ParentReference, PolicyAncestorStatus, PolicyStatus};
+use crate::api::gateway::{GROUP, ParentReference, PolicyStatus};
 use crate::api::target::TargetRef;
-
-/// Most entries, of all controllers together (GEP-713).
-const MAX: usize = 16;
 
 /// What became of one `targetRefs` entry.
 enum Found {
@@ -47,38 +45,11 @@ impl<'s> Pass<'s> {
             }
             said
         };
-        let controller = &self.snapshot.settings.controller_name;
-        let old = object.status.map_or(&[][..], |status| &status.ancestors);
-        let foreign: Vec<_> = old.iter().filter(|a| a.controller_name != *controller).collect();
         let mut seen = BTreeSet::new();
-        let mut entries = Vec::new();
-        for (ancestor, problem) in ancestors {
-            if entries.len() + foreign.len() >= MAX || !seen.insert(ancestor.clone()) {
-                continue;
-            }
-            let same = |a: &&PolicyAncestorStatus| {
-                a.controller_name == *controller && a.ancestor_ref == ancestor
-            };
-            let before = old.iter().find(same);
-            let conditions = conditions(
-                before.map_or(&[][..], |before| &before.conditions),
-                &["Accepted"],
-                &[said(problem.as_ref())],
-                object.meta.generation,
-                &self.now,
-            );
-            entries.push(PolicyAncestorStatus {
-                ancestor_ref: ancestor,
-                controller_name: controller.clone(),
-                conditions,
-                other: before.map(|before| before.other.clone()).unwrap_or_default(),
-            });
-        }
-        entries.extend(foreign.into_iter().cloned());
-        let same = |a: &PolicyAncestorStatus, b: &PolicyAncestorStatus| {
-            a.ancestor_ref == b.ancestor_ref && a.controller_name == b.controller_name
-        };
-        PolicyStatus { ancestors: in_place(entries, old, same) }
+        let fresh = ancestors.into_iter().filter(|(ancestor, _)| seen.insert(ancestor.clone()));
+        let said = fresh.map(|(ancestor, problem)| (ancestor, vec![said(problem.as_ref())]));
+        let said = said.collect();
+        self.ancestor_status(object.status, object.meta.generation, &POLICY, said)
     }
 
     /// Where the policy applies, or was meant to and why it does not.

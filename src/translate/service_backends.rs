@@ -3,19 +3,15 @@
 //! How a port is spoken to is said by the Service: its `appProtocol`, and, for TLS, the
 //! annotations below. An Ingress may say the protocol by an annotation of its own.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
-use super::backends::{Port, Traffic, Unresolved, Wire};
+use super::backends::{Client, Port, Traffic, Unresolved, Wire, backend_key};
 use super::endpoints::{Transport, addresses, external_name, port_of};
+use super::gateway::GatewayState;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
 use super::{Key, ObjectKind, Snapshot};
-use crate::graph::{
-    Alpn, Backend, BackendId, BackendKey, BackendProtocol, BackendTls, Balance, Roots, TlsSpec,
-    Verify,
-};
+use crate::graph::{Backend, BackendId, Balance, Roots, TlsSpec, Verify};
 use crate::reason::Reason;
 
 /// `"false"`: any certificate of the backends is taken. On a Service; verified by default.
@@ -31,7 +27,8 @@ pub const TLS_SECRET: &str = "tidegate.dev/backend-tls-secret";
 pub const LOAD_BALANCING: &str = "tidegate.dev/load-balancing";
 
 impl<'s> Pass<'s> {
-    /// The backend of a Service port; `wire` stands above what the Service says.
+    /// The backend of a Service port, through a Gateway; `wire` stands above what the Service
+    /// says, and a BackendTLSPolicy above both.
     ///
     /// # Errors
     /// Why there is none.
@@ -41,6 +38,7 @@ impl<'s> Pass<'s> {
         port: Port<'_>,
         wire: Option<Wire>,
         traffic: Traffic,
+        gateway: Option<&GatewayState<'s>>,
     ) -> Result<BackendId, Unresolved> {
         let snapshot = self.snapshot;
         let Some(service) = snapshot.services.get(key) else {
@@ -49,15 +47,23 @@ impl<'s> Pass<'s> {
         };
         let number = number_of(key, service, port, traffic)?;
         let declared = port_of(service, number, traffic.transport());
-        let wire = match wire {
-            Some(wire) => wire,
-            None => spoken(key, declared, traffic)?,
+        let policy = match traffic.obeys_policies() {
+            true => self.tls_policies.spec(key, declared.and_then(|port| port.name.as_deref()))?,
+            false => None,
         };
-        let id = ("Service", key.clone(), number, wire, None);
+        let wire = match (policy, wire) {
+            (Some(_), _) => Wire::Tls(traffic.alpn()),
+            (None, Some(wire)) => wire,
+            (None, None) => spoken(key, declared, traffic)?,
+        };
+        let client = Client::of(gateway, wire);
+        let context = client.as_ref().map(|client| client.gateway.clone());
+        let id = ("Service", key.clone(), number, wire, context);
         if let Some(known) = self.backends.known.get(&id) {
             return known.clone();
         }
-        let resolved = self.resolve(key, service, number, wire);
+        let policy = policy.cloned();
+        let resolved = self.resolve(key, service, (number, wire), policy, client);
         self.backends.known.insert(id, resolved.clone());
         resolved
     }
@@ -66,8 +72,9 @@ impl<'s> Pass<'s> {
         &mut self,
         key: &Key,
         service: &Service,
-        port: u16,
-        wire: Wire,
+        (port, wire): (u16, Wire),
+        policy: Option<TlsSpec>,
+        client: Option<Client>,
     ) -> Result<BackendId, Unresolved> {
         if external_name(service).is_some() && !self.snapshot.settings.external_names {
             let message = format!(
@@ -76,21 +83,19 @@ impl<'s> Pass<'s> {
             );
             return Err(Unresolved::new(Reason::UnsupportedValue, message));
         }
-        let protocol = match wire {
-            Wire::Http1 => BackendProtocol::Http1,
-            Wire::H2c => BackendProtocol::H2c,
-            Wire::Tcp => BackendProtocol::Tcp,
-            Wire::Udp => BackendProtocol::Udp,
-            Wire::Tls(alpn) => BackendProtocol::Tls(self.backend_tls(key, service, alpn)?),
+        let tls = match policy {
+            Some(tls) => tls,
+            None if matches!(wire, Wire::Tls(_)) => annotated(self.snapshot, key, service)?,
+            None => TlsSpec::new("", Roots::System),
         };
-        let id = BackendKey {
-            kind: "Service",
-            namespace: key.namespace.as_str().into(),
-            service: key.name.as_str().into(),
-            port,
-            protocol: wire.as_str(),
-            context: None,
-        };
+        let protocol = self.protocol(wire, &client, tls).map_err(|message| {
+            let message = format!(
+                "Service {key}: annotations {TLS_HOSTNAME}, {TLS_SECRET}: TLS cannot be spoken: \
+                 {message}"
+            );
+            Unresolved::new(Reason::InvalidPolicy, message)
+        })?;
+        let id = backend_key("Service", key, port, wire, &client);
         let port = (port, Transport::of(&protocol));
         let slices = self.backends.slices.get(&(&*key.namespace, &*key.name));
         let slices = slices.into_iter().flatten().copied();
@@ -105,9 +110,14 @@ impl<'s> Pass<'s> {
             self.warn(ObjectKind::Service, key, &service.metadata, &problem);
         }
         let balance = self.balance(key, service);
-        Ok(self
-            .graph
-            .backend(&id, || Backend { balance, ..Backend::new(id.clone(), protocol, &endpoints) }))
+        let asked = self.traffic_policies.of("Service", key);
+        let made = || Backend {
+            balance,
+            session: asked.session,
+            retry_budget: asked.budget,
+            ..Backend::new(id.clone(), protocol, &endpoints)
+        };
+        Ok(self.graph.backend(&id, made))
     }
 
     /// How its endpoints take turns. A value that we do not know harms nobody: it is told.
@@ -128,49 +138,37 @@ impl<'s> Pass<'s> {
             }
         }
     }
+}
 
-    fn backend_tls(
-        &self,
-        key: &Key,
-        service: &Service,
-        alpn: Alpn,
-    ) -> Result<Arc<BackendTls>, Unresolved> {
-        let annotations = map_of(service.metadata.annotations.as_ref());
-        let invalid = |annotation: &str, message: String| {
-            let message = format!("Service {key}: annotation {annotation}: {message}");
-            Unresolved::new(Reason::InvalidPolicy, message)
-        };
-        let verify = match annotations.get(TLS_VERIFY).map(String::as_str) {
-            None | Some("true") => Verify::ServerName,
-            Some("false") => Verify::Nothing,
-            Some(other) => {
-                let message = format!("{other:?} is neither \"true\" nor \"false\"");
-                return Err(invalid(TLS_VERIFY, message));
-            }
-        };
-        let roots = match annotations.get(TLS_SECRET) {
-            None => Roots::System,
-            Some(name) => {
-                let secret = Key::new(&*key.namespace, name);
-                let data = self.snapshot.secrets.get(&secret).and_then(|s| s.data.as_ref());
-                let ca = data.and_then(|data| data.get("ca.crt"));
-                let missing =
-                    || format!("Secret {secret} with the key ca.crt does not exist; create it");
-                Roots::Pem(ca.ok_or_else(|| invalid(TLS_SECRET, missing()))?.0.clone())
-            }
-        };
-        let own = format!("{}.{}.svc", key.name, key.namespace);
-        let hostname = annotations.get(TLS_HOSTNAME).unwrap_or(&own);
-        let spec = TlsSpec { verify, alpn, ..TlsSpec::new(hostname, roots) };
-        let tls = BackendTls::of(&spec).map_err(|message| {
-            let annotation = match spec.roots {
-                Roots::Pem(_) => TLS_SECRET,
-                Roots::System => TLS_HOSTNAME,
-            };
-            invalid(annotation, message)
-        })?;
-        Ok(Arc::new(tls))
-    }
+/// TLS as the annotations of a Service say it.
+fn annotated(snapshot: &Snapshot, key: &Key, service: &Service) -> Result<TlsSpec, Unresolved> {
+    let annotations = map_of(service.metadata.annotations.as_ref());
+    let invalid = |annotation: &str, message: String| {
+        let message = format!("Service {key}: annotation {annotation}: {message}");
+        Unresolved::new(Reason::InvalidPolicy, message)
+    };
+    let verify = match annotations.get(TLS_VERIFY).map(String::as_str) {
+        None | Some("true") => Verify::ServerName,
+        Some("false") => Verify::Nothing,
+        Some(other) => {
+            let message = format!("{other:?} is neither \"true\" nor \"false\"");
+            return Err(invalid(TLS_VERIFY, message));
+        }
+    };
+    let roots = match annotations.get(TLS_SECRET) {
+        None => Roots::System,
+        Some(name) => {
+            let secret = Key::new(&*key.namespace, name);
+            let data = snapshot.secrets.get(&secret).and_then(|s| s.data.as_ref());
+            let ca = data.and_then(|data| data.get("ca.crt"));
+            let missing =
+                || format!("Secret {secret} with the key ca.crt does not exist; create it");
+            Roots::Pem(ca.ok_or_else(|| invalid(TLS_SECRET, missing()))?.0.clone())
+        }
+    };
+    let own = format!("{}.{}.svc", key.name, key.namespace);
+    let hostname = annotations.get(TLS_HOSTNAME).unwrap_or(&own);
+    Ok(TlsSpec { verify, ..TlsSpec::new(hostname, roots) })
 }
 
 /// The number of a port that the Service has.

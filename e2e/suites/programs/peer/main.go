@@ -1,6 +1,7 @@
 // Command peer plays the other side in tests: a backend that answers only once it has read
-// the whole request, authorization servers (plain HTTP and Envoy's ext_authz), and backends
-// that fail on purpose. What it saw goes into its answers, where tests can look.
+// the whole request and fails on purpose where it is asked to, authorization servers (plain
+// HTTP and Envoy's ext_authz), and echo servers for TCP and UDP. What it saw goes into its
+// answers, where tests can look.
 package main
 
 import (
@@ -12,6 +13,8 @@ func main() {
 	backend := flag.String("backend", "", "address of the backend, HTTP/1.1 and h2c")
 	auth := flag.String("auth", "", "address of the authorization server that speaks HTTP")
 	extAuthz := flag.String("ext-authz", "", "address of the one that speaks ext_authz (gRPC)")
+	tcp := flag.String("tcp", "", "address of the TCP echo server")
+	udp := flag.String("udp", "", "address of the UDP echo server")
 	flag.Parse()
 	failed := make(chan error)
 	run := func(address string, serve func(string) error) {
@@ -22,5 +25,7 @@ func main() {
 	run(*backend, serveBackend)
 	run(*auth, serveAuth)
 	run(*extAuthz, serveExtAuthz)
+	run(*tcp, serveTCP)
+	run(*udp, serveUDP)
 	log.Fatal(<-failed)
 }
