@@ -101,6 +101,10 @@ reasons! {
     Redirected = StatusCode::FOUND;
     /// A direct-response policy answered.
     DirectResponse = StatusCode::OK;
+    /// Nothing passed on a stream for as long as the limit allows. Never sent: for the log only.
+    IdleTimeout = StatusCode::REQUEST_TIMEOUT;
+    /// The process stopped before the stream had ended. Never sent: for the log only.
+    Stopped = StatusCode::SERVICE_UNAVAILABLE;
     /// Memory or connections are short, and this stream was refused.
     Overloaded = StatusCode::SERVICE_UNAVAILABLE;
     /// A defect of Tidegate's own.

@@ -16,7 +16,7 @@ pub struct TargetRef {
     /// The group of the kind; empty for core kinds.
     #[schemars(length(max = 253))]
     pub group: String,
-    /// `Gateway`, `HTTPRoute` or `Ingress`.
+    /// `Gateway`, `ListenerSet`, `HTTPRoute`, `GRPCRoute` or `Ingress`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     #[schemars(length(min = 1, max = 253))]

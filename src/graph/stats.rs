@@ -60,6 +60,8 @@ pub struct RouteCounters {
     classes: [AtomicU64; 5],
     pub duration: Histogram,
     pub upstream: Histogram,
+    /// Connections and UDP sessions of a route that carries bytes.
+    pub streams: AtomicU64,
     pub bytes_received: AtomicU64,
     pub bytes_sent: AtomicU64,
 }
@@ -77,6 +79,7 @@ pub struct RouteTotal {
     pub classes: [u64; 5],
     pub duration: HistogramTotal,
     pub upstream: HistogramTotal,
+    pub streams: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
 }
@@ -95,6 +98,7 @@ impl RouteStats {
             }
             shard.duration.add_to(&mut total.duration);
             shard.upstream.add_to(&mut total.upstream);
+            total.streams += shard.streams.load(Relaxed);
             total.bytes_received += shard.bytes_received.load(Relaxed);
             total.bytes_sent += shard.bytes_sent.load(Relaxed);
         }

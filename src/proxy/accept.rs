@@ -42,7 +42,9 @@ pub async fn run(
 }
 
 fn serve(worker: &Rc<Worker>, port: u16, stream: TcpStream) {
-    spawn_local(server::serve(Rc::clone(worker), port, stream));
+    // Counted before it is served, so that the next one meets the cap.
+    let counted = Counted::new(&worker.common, |common| &common.connections);
+    spawn_local(server::serve(Rc::clone(worker), port, stream, counted));
 }
 
 /// The next connection. Errors that pass are waited out: the queue is the kernel's meanwhile.

@@ -54,6 +54,8 @@ pub struct Limits {
     pub request_body_idle: Duration,
     /// Silence of a response's body and of a tunnel, where the rule has no idle timeout.
     pub response_idle: Duration,
+    /// Silence of a TCP or TLS stream, both ways; zero: any.
+    pub stream_idle: Duration,
     /// Time in which a client takes no byte of a response that is ready.
     pub write_stall: Duration,
     /// From the sent request to the head of the answer, where the rule sets no timeout.
@@ -123,6 +125,7 @@ impl Default for Limits {
             read_buffer: 64 * 1024,
             request_body_idle: seconds(30),
             response_idle: seconds(300),
+            stream_idle: seconds(3600),
             write_stall: seconds(30),
             response_timeout: seconds(30),
             pool_idle: 256,

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::peeked::Peeked;
 use super::request_body::RequestBody;
 use super::server::LocalExecutor;
 use super::wire::Wire;
@@ -58,18 +59,38 @@ pub async fn dial(
     let tcp = TcpStream::connect(addr).await?;
     tune(&tcp)?;
     match protocol {
-        BackendProtocol::Http1 => start_http1(Wire::Plain(tcp)).await,
-        BackendProtocol::H2c => start_http2(Wire::Plain(tcp)).await,
+        BackendProtocol::Http1 => start_http1(Wire::plain(tcp)).await,
+        BackendProtocol::H2c => start_http2(Wire::plain(tcp)).await,
         BackendProtocol::Tcp | BackendProtocol::Udp => Err(DialError::NotHttp),
         BackendProtocol::Tls(tls) => {
             let stream = TlsConnector::from(client_config(tls, http1))
-                .connect(tls.server_name.clone(), tcp)
+                .connect(tls.server_name.clone(), Peeked::from(tcp))
                 .await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let io = Wire::tls(stream);
             if is_http2 { start_http2(io).await } else { start_http1(io).await }
         }
     }
+}
+
+/// Connects to `addr` for a stream: no protocol is agreed on above TCP or TLS.
+///
+/// # Errors
+/// Nobody is there, TLS cannot be agreed on, or the backend is one of HTTP or datagrams.
+pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Wire> {
+    let tls = match protocol {
+        BackendProtocol::Tcp => None,
+        BackendProtocol::Tls(tls) => Some(tls),
+        BackendProtocol::Http1 | BackendProtocol::H2c | BackendProtocol::Udp => {
+            return Err(io::Error::other("the backend is not one of streams"));
+        }
+    };
+    let tcp = TcpStream::connect(addr).await?;
+    tune(&tcp)?;
+    let Some(tls) = tls else { return Ok(Wire::plain(tcp)) };
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector.connect(tls.server_name.clone(), Peeked::from(tcp)).await?;
+    Ok(Wire::tls(stream))
 }
 
 /// No waiting for more bytes to send; a dead peer is noticed within about a minute.

@@ -231,7 +231,8 @@ async fn serve(
     Ok(Served::Backend(relay.send(permitted, ex, copy, rest, journey).await?))
 }
 
-fn choose(split: &Split) -> &Target {
+/// One target by chance, as its weight says.
+pub fn choose(split: &Split) -> &Target {
     let mut at = fastrand::u32(..split.total.max(1));
     for target in &split.targets {
         match at.checked_sub(target.weight) {

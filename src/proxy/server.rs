@@ -28,7 +28,9 @@ use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict, millis};
 use super::connect::tune;
 use super::handle::handle;
+use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
+use super::stream::{Arrival, Sorted};
 use super::tls::{self, Tls};
 use super::wire::Wire;
 use super::worker::{Counted, Stage, Worker};
@@ -82,17 +84,14 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves one accepted connection to its end.
-pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
+pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
     let graph = worker.graph();
     let Some(listener) = graph.listeners.get(&port).cloned() else { return };
     drop(graph);
     let Ok(peer) = stream.peer_addr() else { return };
     let public_port = listener.public_port;
-    let guard = Rc::new(ConnectionGuard {
-        worker: Rc::clone(&worker),
-        public_port,
-        _counted: Counted::new(&worker.common, |common| &common.connections),
-    });
+    let guard =
+        Rc::new(ConnectionGuard { worker: Rc::clone(&worker), public_port, _counted: counted });
     worker.telemetry.connection_opened(public_port);
     if let Err(error) = tune(&stream) {
         return tracing::debug!(%error, %peer, "a client's socket cannot be used");
@@ -101,11 +100,27 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream) {
     let (wire, tls, is_http2) = match &listener.protocol {
         Protocol::Http => match sniff(&worker, &stream, limits.header_timeout).await {
             None => return,
-            Some(is_http2) => (Wire::Plain(stream), None, is_http2),
+            Some(is_http2) => (Wire::plain(stream), None, is_http2),
         },
-        // Streams are not for here.
-        Protocol::Tcp(_) => return,
+        Protocol::Tcp(to) => {
+            let to = Arc::clone(to);
+            drop(listener);
+            return Arrival { worker, peer, public_port }.tcp(to, stream).await;
+        }
         Protocol::Tls(tls) => {
+            let stream = if listener.streams.is_empty() {
+                Peeked::from(stream)
+            } else {
+                let arrival = Arrival { worker: Rc::clone(&worker), peer, public_port };
+                match arrival.sort(&listener, stream).await {
+                    Sorted::Http(stream) => stream,
+                    Sorted::Stream(stream) => {
+                        drop(listener);
+                        return stream.run().await;
+                    }
+                    Sorted::Refused => return,
+                }
+            };
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
                 Ok((stream, tls)) => {
                     let is_http2 = tls.is_http2;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ProtocolVersion, ServerConfig};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::peeked::Peeked;
 
 /// What a handshake told.
 #[derive(Debug)]
@@ -21,10 +22,10 @@ pub struct Tls {
 
 /// Does the handshake with the certificates of this moment.
 pub async fn accept(
-    stream: TcpStream,
+    stream: Peeked,
     config: &Arc<ServerConfig>,
     limit: Duration,
-) -> io::Result<(TlsStream<TcpStream>, Tls)> {
+) -> io::Result<(TlsStream<Peeked>, Tls)> {
     let accepting = TlsAcceptor::from(Arc::clone(config)).accept(stream);
     let stream = timeout(limit, accepting).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let session = stream.get_ref().1;

@@ -8,17 +8,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::peeked::Peeked;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Peeked),
+    Tls(Box<TlsStream<Peeked>>),
 }
 
 impl Wire {
+    /// A connection in clear text.
+    pub fn plain(stream: impl Into<Peeked>) -> Self {
+        Wire::Plain(stream.into())
+    }
+
     /// A connection over TLS, of either side.
-    pub fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+    pub fn tls(stream: impl Into<TlsStream<Peeked>>) -> Self {
         Wire::Tls(Box::new(stream.into()))
+    }
+
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Wire::Plain(stream) => &stream.tcp,
+            Wire::Tls(stream) => &stream.get_ref().0.tcp,
+        }
     }
 }
 

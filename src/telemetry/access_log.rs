@@ -6,12 +6,15 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::Record;
+use super::stream::{self, StreamRecord};
+use crate::graph::{BackendKey, RuleName};
 
 /// How many lines may wait for the writer.
 const QUEUE: usize = 8_192;
@@ -50,6 +53,18 @@ impl AccessLog {
             Format::Json => json(record),
             Format::Text => text(record),
         };
+        self.hand_over(line);
+    }
+
+    pub fn write_stream(&self, record: &StreamRecord<'_>) {
+        let line = match self.format {
+            Format::Json => stream::json(record),
+            Format::Text => stream::text(record),
+        };
+        self.hand_over(line);
+    }
+
+    fn hand_over(&self, line: String) {
         if self.queue.try_send(line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -69,12 +84,13 @@ fn write_lines(lines: &Receiver<String>, out: impl Write) {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn timestamp(record: &Record<'_>) -> String {
-    i64::try_from(record.start_ms)
+/// Of milliseconds since the Unix epoch.
+pub(super) fn timestamp(ms: u64) -> String {
+    i64::try_from(ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map(|t| format!("{t:.3}"))
@@ -90,15 +106,24 @@ fn protocol(record: &Record<'_>) -> &'static str {
 }
 
 /// Appends `"key":"value"` with the value escaped as RFC 8259 asks.
-struct Json(String);
+pub(super) struct Json(String);
 
 impl Json {
+    pub fn new() -> Self {
+        Json(String::with_capacity(512))
+    }
+
+    pub fn end(mut self) -> String {
+        self.0.push_str("}\n");
+        self.0
+    }
+
     fn key(&mut self, key: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
         let _ = write!(self.0, "\"{key}\":");
     }
 
-    fn string(&mut self, key: &str, value: &str) {
+    pub fn string(&mut self, key: &str, value: &str) {
         self.key(key);
         self.0.push('"');
         for c in value.chars() {
@@ -114,21 +139,43 @@ impl Json {
         self.0.push('"');
     }
 
-    fn optional(&mut self, key: &str, value: Option<&str>) {
+    pub fn optional(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.string(key, value);
         }
     }
 
-    fn number(&mut self, key: &str, value: impl std::fmt::Display) {
+    pub fn number(&mut self, key: &str, value: impl std::fmt::Display) {
         self.key(key);
         let _ = write!(self.0, "{value}");
+    }
+
+    /// Where something went.
+    pub fn place(
+        &mut self,
+        rule: Option<&RuleName>,
+        backend: Option<&BackendKey>,
+        endpoint: Option<SocketAddr>,
+        attempts: u32,
+    ) {
+        if let Some(name) = rule {
+            self.string("route", &format!("{}/{}/{}", name.kind, name.namespace, name.name));
+            self.string("rule", &name.rule);
+        }
+        if let Some(backend) = backend {
+            let name = format!("{}/{}:{}", backend.namespace, backend.service, backend.port);
+            self.string("backend", &name);
+        }
+        self.optional("endpoint", endpoint.map(|e| e.to_string()).as_deref());
+        if attempts > 0 {
+            self.number("attempts", attempts);
+        }
     }
 }
 
 fn json(record: &Record<'_>) -> String {
-    let mut line = Json(String::with_capacity(512));
-    line.string("timestamp", &timestamp(record));
+    let mut line = Json::new();
+    line.string("timestamp", &timestamp(record.start_ms));
     line.string("request_id", record.request_id);
     line.string("remote_addr", &record.client_ip.to_string());
     line.string("peer", &record.peer.to_string());
@@ -150,26 +197,14 @@ fn json(record: &Record<'_>) -> String {
     line.number("bytes_sent", record.bytes_sent);
     line.number("port", record.listener_port);
     line.string("listener", record.section);
-    if let Some(name) = record.rule {
-        line.string("route", &format!("{}/{}/{}", name.kind, name.namespace, name.name));
-        line.string("rule", &name.rule);
-    }
-    if let Some(backend) = record.backend {
-        let name = format!("{}/{}:{}", backend.namespace, backend.service, backend.port);
-        line.string("backend", &name);
-    }
-    line.optional("endpoint", record.endpoint.map(|e| e.to_string()).as_deref());
-    if record.attempts > 0 {
-        line.number("attempts", record.attempts);
-    }
+    line.place(record.rule, record.backend, record.endpoint, record.attempts);
     line.optional("user_agent", record.user_agent);
     line.optional("referer", record.referer);
     line.optional("traceparent", record.traceparent);
     line.optional("tls_version", record.tls_version);
     line.optional("sni", record.sni);
     line.optional("consumer", record.consumer);
-    line.0.push_str("}\n");
-    line.0
+    line.end()
 }
 
 /// `TIME ADDR "METHOD SCHEME://HOST/PATH PROTOCOL" STATUS BYTES LATENCYms …`
@@ -178,7 +213,7 @@ fn text(record: &Record<'_>) -> String {
     let _ = write!(
         line,
         "{} {} \"{} {}://{}{} {}\" {} {} {}ms",
-        timestamp(record),
+        timestamp(record.start_ms),
         record.client_ip,
         record.method,
         record.scheme.as_str(),

@@ -17,6 +17,7 @@ use crate::graph::{RouteGraph, Shared};
 use crate::policy::Kind;
 use crate::reason::Reason;
 
+use super::StreamKind;
 use super::counters::WorkerCounters;
 
 /// Routes beyond this number are counted together under `name="_other"`.
@@ -142,7 +143,7 @@ impl Encoder<'_> {
             let n: u64 = workers.iter().map(|w| w.reasons[*r as usize].load(Relaxed)).sum();
             ([("reason", r.as_str())], n)
         });
-        let help = "Requests that Tidegate answered itself or that failed, by cause";
+        let help = "Requests and streams that Tidegate ended itself or that failed, by cause";
         self.counters("own_answers", help, reasons.filter(|(_, n)| *n > 0))?;
 
         let protocols = ["HTTP/1.0", "HTTP/1.1", "HTTP/2"].iter().enumerate().map(|(i, name)| {
@@ -157,6 +158,8 @@ impl Encoder<'_> {
         });
         let help = "Requests that a policy answered instead of the backend";
         self.counters("policy_answers", help, policies)?;
+
+        self.streams(workers)?;
 
         let mut duration = HistogramTotal::default();
         let mut connect = HistogramTotal::default();
@@ -190,13 +193,38 @@ impl Encoder<'_> {
                 sum(|w| &w.upstream_connect_failed),
             ),
             ("upstream_retries", "Requests sent again", sum(|w| &w.upstream_retries)),
-            ("received_bytes", "Bytes of request bodies from clients", sum(|w| &w.bytes_received)),
-            ("sent_bytes", "Bytes of response bodies to clients", sum(|w| &w.bytes_sent)),
+            (
+                "received_bytes",
+                "Bytes of request bodies and of streams from clients",
+                sum(|w| &w.bytes_received),
+            ),
+            (
+                "sent_bytes",
+                "Bytes of response bodies and of streams to clients",
+                sum(|w| &w.bytes_sent),
+            ),
         ];
         for (name, help, value) in totals {
             self.counter(name, help, value)?;
         }
         Ok(())
+    }
+
+    fn streams(&mut self, workers: &[Arc<WorkerCounters>]) -> std::fmt::Result {
+        let sum = |field: &dyn Fn(&WorkerCounters) -> &AtomicU64| -> u64 {
+            workers.iter().map(|w| field(w).load(Relaxed)).sum()
+        };
+        let kinds = StreamKind::ALL
+            .map(|kind| ([("protocol", kind.as_str())], sum(&|w| &w.streams[kind as usize])));
+        self.counters("streams", "Finished TCP and TLS streams and UDP sessions", kinds)?;
+        let opened = sum(&|w| &w.sessions_opened);
+        let open = opened.saturating_sub(sum(&|w| &w.sessions_closed));
+        self.gauge("udp_sessions", "Open UDP sessions", open)?;
+        let dropped = Reason::ALL
+            .iter()
+            .map(|r| ([("reason", r.as_str())], sum(&|w| &w.datagrams_dropped[*r as usize])));
+        let help = "UDP datagrams that were not passed on, by cause";
+        self.counters("udp_datagrams_dropped", help, dropped.filter(|(_, n)| *n > 0))
     }
 
     fn routes(&mut self, routes: &BTreeMap<RouteLabels, RouteTotal>) -> std::fmt::Result {
@@ -225,10 +253,22 @@ impl Encoder<'_> {
             "From the first attempt to the head of the backend's answer, by route",
             used.iter().map(|(labels, t)| (labels.as_slice(), &t.upstream)),
         )?;
-        let received = used.iter().map(|(labels, t)| (labels.as_slice(), t.bytes_received));
-        self.counters("route_received_bytes", "Bytes of request bodies by route", received)?;
-        let sent = used.iter().map(|(labels, t)| (labels.as_slice(), t.bytes_sent));
-        self.counters("route_sent_bytes", "Bytes of response bodies by route", sent)
+        let streams: Vec<_> = routes.iter().filter(|(_, t)| t.streams > 0).collect();
+        let counts = streams.iter().map(|(labels, t)| (labels.as_slice(), t.streams));
+        self.counters("route_streams", "Finished streams and UDP sessions by route", counts)?;
+        let used = || used.iter().chain(&streams);
+        let received = used().map(|(labels, t)| (labels.as_slice(), t.bytes_received));
+        self.counters(
+            "route_received_bytes",
+            "Bytes of request bodies and of streams from clients, by route",
+            received,
+        )?;
+        let sent = used().map(|(labels, t)| (labels.as_slice(), t.bytes_sent));
+        self.counters(
+            "route_sent_bytes",
+            "Bytes of response bodies and of streams to clients, by route",
+            sent,
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use crate::graph::stats::Histogram;
 use crate::policy::Kind;
 use crate::reason::Reason;
 
-use super::Record;
+use super::{Record, StreamKind, StreamRecord};
 
 /// Status codes that are counted one by one; others fall into their class.
 const STATUSES: std::ops::Range<u16> = 100..600;
@@ -21,6 +21,11 @@ pub struct WorkerCounters {
     /// HTTP/1.0, HTTP/1.1, HTTP/2.
     pub protocols: [AtomicU64; 3],
     pub policy_answers: [AtomicU64; Kind::ALL.len()],
+    /// By [`StreamKind`].
+    pub streams: [AtomicU64; StreamKind::ALL.len()],
+    pub datagrams_dropped: [AtomicU64; Reason::ALL.len()],
+    pub sessions_opened: AtomicU64,
+    pub sessions_closed: AtomicU64,
     pub connections_opened: AtomicU64,
     pub connections_closed: AtomicU64,
     pub handshakes_failed: AtomicU64,
@@ -41,6 +46,10 @@ impl Default for WorkerCounters {
             reasons: std::array::from_fn(|_| AtomicU64::default()),
             protocols: Default::default(),
             policy_answers: std::array::from_fn(|_| AtomicU64::default()),
+            streams: Default::default(),
+            datagrams_dropped: std::array::from_fn(|_| AtomicU64::default()),
+            sessions_opened: AtomicU64::default(),
+            sessions_closed: AtomicU64::default(),
             connections_opened: AtomicU64::default(),
             connections_closed: AtomicU64::default(),
             handshakes_failed: AtomicU64::default(),
@@ -69,6 +78,15 @@ impl WorkerCounters {
         };
         self.protocols[protocol].fetch_add(1, Relaxed);
         self.duration.observe(record.duration);
+        self.bytes_received.fetch_add(record.bytes_received, Relaxed);
+        self.bytes_sent.fetch_add(record.bytes_sent, Relaxed);
+    }
+
+    pub fn stream(&self, record: &StreamRecord<'_>) {
+        self.streams[record.kind as usize].fetch_add(1, Relaxed);
+        if let Some(reason) = record.reason {
+            self.reasons[reason as usize].fetch_add(1, Relaxed);
+        }
         self.bytes_received.fetch_add(record.bytes_received, Relaxed);
         self.bytes_sent.fetch_add(record.bytes_sent, Relaxed);
     }

@@ -7,6 +7,7 @@
 mod access_log;
 mod collect;
 mod counters;
+mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 pub use access_log::{AccessLog, Format};
 use counters::WorkerCounters;
+pub use stream::{StreamKind, StreamRecord};
 
 use crate::graph::{BackendKey, RouteStats, RuleName, Shared};
 use crate::policy::{Kind, Scheme};
@@ -149,6 +151,36 @@ impl WorkerTelemetry {
         if let Some(log) = &worker.telemetry.access_log {
             log.write(record);
         }
+    }
+
+    /// Counts a stream and writes its log line.
+    pub fn stream_done(&self, record: &StreamRecord<'_>) {
+        let worker = &*self.0;
+        worker.counters.stream(record);
+        if let Some(stats) = record.stats {
+            let route = stats.of_worker(worker.number);
+            route.streams.fetch_add(1, Ordering::Relaxed);
+            route.bytes_received.fetch_add(record.bytes_received, Ordering::Relaxed);
+            route.bytes_sent.fetch_add(record.bytes_sent, Ordering::Relaxed);
+        }
+        if let Some(log) = &worker.telemetry.access_log {
+            log.write_stream(record);
+        }
+    }
+
+    /// A UDP session began.
+    pub fn session_opened(&self) {
+        self.0.counters.sessions_opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A UDP session ended, in whatever way.
+    pub fn session_closed(&self) {
+        self.0.counters.sessions_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A datagram was not passed on.
+    pub fn datagram_dropped(&self, reason: Reason) {
+        self.0.counters.datagrams_dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client's connection was accepted.

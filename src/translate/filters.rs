@@ -12,7 +12,7 @@ use crate::policy::{
 /// What a filter asks for.
 #[derive(Debug)]
 pub(super) enum Filter<'s> {
-    Policy(AnySpec),
+    Policy(Box<AnySpec>),
     Mirror(&'s MirrorFilter),
     ExternalAuth(&'s ExternalAuthFilter),
     /// A Middleware or RateLimit.
@@ -29,7 +29,7 @@ pub(super) fn read(kind: ObjectKind, filter: &HttpRouteFilter) -> Result<Filter<
     }
     let missing =
         |field: &str| format!("type is {}, but `{field}` is missing; set it", filter.r#type);
-    Ok(Filter::Policy(match &filter.r#type {
+    Ok(Filter::Policy(Box::new(match &filter.r#type {
         FilterType::RequestHeaderModifier => {
             let edits = filter.request_header_modifier.as_ref();
             AnySpec::RequestHeaders(edits_of(edits.ok_or(missing("requestHeaderModifier"))?))
@@ -82,7 +82,7 @@ pub(super) fn read(kind: ObjectKind, filter: &HttpRouteFilter) -> Result<Filter<
         FilterType::Other(other) => {
             return Err(format!("filter type {other:?} is not supported; remove it"));
         }
-    }))
+    })))
 }
 
 /// The filters of a GRPCRoute.

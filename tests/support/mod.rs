@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+pub mod streams;
+
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use tidegate::graph::{
     Action, Backend, BackendId, BackendKey, BackendProtocol, ClientAuth, Entry, GraphBuilder,
     HostMap, ListenerTls, Matcher, PathMatch, Protocol, RouteGraph, Rule, RuleName, Shared, Split,
-    Target, Transport, certified_key,
+    Target, certified_key,
 };
 use tidegate::lifecycle::{Lifecycle, Phase};
 use tidegate::proxy::{self, Config, ProxyHandle};
@@ -126,7 +128,8 @@ impl Proxy {
     pub fn start_with(graph: RouteGraph, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { workers: 2, ..Config::default() };
         change(&mut config);
-        let port = *graph.listeners.keys().next().unwrap();
+        let ports = graph.ports();
+        let (_, port) = *ports.first().unwrap();
         let shared = Arc::new(Shared::default());
         let lifecycle = Lifecycle::default();
         let telemetry = Telemetry::new(Arc::clone(&shared), None);
@@ -136,10 +139,10 @@ impl Proxy {
             proxy::start(config, Arc::clone(&shared), lifecycle.clone(), Arc::clone(&telemetry))
                 .unwrap();
         let proxy = Proxy { shared, lifecycle, telemetry, handle: Some(handle), port };
-        proxy.wait("the port is bound", |proxy| {
+        proxy.wait("the ports are bound", |proxy| {
             let listening = proxy.handle.as_ref().unwrap().listening();
-            let bound = listening.borrow().get(&(Transport::Tcp, port)).cloned();
-            bound == Some(Ok(()))
+            let listening = listening.borrow();
+            ports.iter().all(|port| listening.get(port) == Some(&Ok(())))
         });
         proxy
     }

@@ -1,15 +1,18 @@
 //! Objects in, graph, statuses and infrastructure out: one fact a test.
 
 mod gateways;
+mod grpc_routes;
 mod infrastructure;
 mod ingresses;
 mod listener_filters;
 mod listener_sets;
 mod listeners;
 mod measure;
+mod parents;
 mod policies;
 mod routes;
 mod statuses;
+mod stream_routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -109,6 +112,10 @@ fn put(snapshot: &mut Snapshot, value: Value) {
         "GatewayClass" => insert(&mut snapshot.gateway_classes, key, value),
         "Gateway" => insert(&mut snapshot.gateways, key, value),
         "HTTPRoute" => insert(&mut snapshot.http_routes, key, value),
+        "GRPCRoute" => insert(&mut snapshot.grpc_routes, key, value),
+        "TLSRoute" => insert(&mut snapshot.tls_routes, key, value),
+        "TCPRoute" => insert(&mut snapshot.tcp_routes, key, value),
+        "UDPRoute" => insert(&mut snapshot.udp_routes, key, value),
         "ReferenceGrant" => insert(&mut snapshot.reference_grants, key, value),
         "IngressClass" => insert(&mut snapshot.ingress_classes, key, value),
         "Ingress" => insert(&mut snapshot.ingresses, key, value),
@@ -131,10 +138,15 @@ fn insert<T: DeserializeOwned + Clone>(objects: &mut Objects<T>, key: Key, value
 
 /// A route in `infra` to the Gateway `gw`, with this in its spec.
 fn route(name: &str, spec: &str) -> String {
+    route_of("HTTPRoute", name, spec)
+}
+
+/// The same of another kind.
+fn route_of(kind: &str, name: &str, spec: &str) -> String {
     format!(
         r#"
 apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
+kind: {kind}
 metadata: {{name: {name}, namespace: infra, generation: 7}}
 spec:
   parentRefs: [{{name: gw}}]
@@ -178,10 +190,14 @@ fn find<'g>(graph: &'g RouteGraph, port: u16, host: &str, path: &str) -> Result<
 
 /// Where a request goes: the names of its backends with their weights, or what is answered.
 fn outcome(graph: &RouteGraph, port: u16, host: &str, path: &str) -> String {
-    let rule = match find(graph, port, host, path) {
-        Ok(rule) => rule,
-        Err(reason) => return reason.to_string(),
-    };
+    match find(graph, port, host, path) {
+        Ok(rule) => action_of(graph, rule),
+        Err(reason) => reason.to_string(),
+    }
+}
+
+/// The same of a rule.
+fn action_of(graph: &RouteGraph, rule: &Rule) -> String {
     match &rule.action {
         Action::Refuse(reason) => reason.to_string(),
         Action::Forward(split) => {
@@ -216,9 +232,14 @@ fn condition(conditions: &Value, r#type: &str) -> String {
     }
 }
 
-/// A condition of a route's only parent.
+/// A condition of an HTTPRoute's only parent.
 fn of_route(translation: &Translation, name: &str, r#type: &str) -> String {
-    let status = written(translation, ObjectKind::HttpRoute, name).expect("a status is written");
+    of_kind(translation, ObjectKind::HttpRoute, name, r#type)
+}
+
+/// A condition of a route's only parent.
+fn of_kind(translation: &Translation, kind: ObjectKind, name: &str, r#type: &str) -> String {
+    let status = written(translation, kind, name).expect("a status is written");
     assert_eq!(status["parents"].as_array().unwrap().len(), 1);
     condition(&status["parents"][0]["conditions"], r#type)
 }
@@ -248,6 +269,10 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
             ObjectKind::GatewayClass => serde_json::to_value(&snapshot.gateway_classes[key]),
             ObjectKind::Gateway => serde_json::to_value(&snapshot.gateways[key]),
             ObjectKind::HttpRoute => serde_json::to_value(&snapshot.http_routes[key]),
+            ObjectKind::GrpcRoute => serde_json::to_value(&snapshot.grpc_routes[key]),
+            ObjectKind::TlsRoute => serde_json::to_value(&snapshot.tls_routes[key]),
+            ObjectKind::TcpRoute => serde_json::to_value(&snapshot.tcp_routes[key]),
+            ObjectKind::UdpRoute => serde_json::to_value(&snapshot.udp_routes[key]),
             ObjectKind::ListenerSet => serde_json::to_value(&snapshot.listener_sets[key]),
             ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
             ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),

@@ -535,3 +535,36 @@ fn the_older_route_wins_a_tie_and_then_the_name() {
         assert_eq!(outcome(&graph, 80, "h", "/"), expected);
     }
 }
+
+#[test]
+fn retries_and_sessions_stand_in_the_rule() {
+    use crate::graph::Retry;
+    let spec = "  rules:
+  - retry: {codes: [503, 500], attempts: 3, backoff: 50ms}
+    sessionPersistence: {cookie: {name: stay}}
+    backendRefs: [{name: app, port: 8080}]";
+    let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", spec)]));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    let backoff = std::time::Duration::from_millis(50);
+    assert_eq!(rule.retry, Some(Retry { codes: vec![500, 503], attempts: 3, backoff }));
+    assert!(rule.session.is_some());
+    assert!(notes(&translation, "r").is_empty());
+}
+
+#[test]
+fn retries_and_sessions_that_cannot_be_are_refused_with_their_field() {
+    for (field, value, told) in [
+        ("retry", "{codes: [200]}", "retry.codes"),
+        ("retry", "{attempts: 1000}", "retry.attempts"),
+        ("retry", "{backoff: 1d}", "retry.backoff"),
+        ("sessionPersistence", "{type: Ip}", "sessionPersistence.type"),
+        ("sessionPersistence", "{absoluteTimeout: x}", "sessionPersistence.absoluteTimeout"),
+    ] {
+        let spec =
+            format!("  rules: [{{{field}: {value}, backendRefs: [{{name: app, port: 8080}}]}}]");
+        let translation = translate(&world(&[GATEWAY, SERVICE, &route("r", &spec)]));
+        assert_eq!(of_route(&translation, "r", "Accepted"), "False/UnsupportedValue");
+        assert_eq!(notes(&translation, "r"), [format!("UnsupportedValue spec.rules[0].{told}")]);
+        assert_eq!(outcome(&translation.graph, 80, "h", "/"), "UnsupportedValue");
+    }
+}
