@@ -6,6 +6,7 @@ mod gateways;
 mod grpc_routes;
 mod infrastructure;
 mod ingresses;
+mod listener_filters;
 mod listener_sets;
 mod listeners;
 mod measure;
