@@ -2,7 +2,7 @@
 
 import uuid
 
-from e2e.lib import http
+from e2e.lib import ROOT, http, kube
 from e2e.lib.manifests import listener, route, route_of, rule
 from e2e.lib.wait import wait_for
 
@@ -93,3 +93,9 @@ def test_a_route_that_asks_for_default_gateways_gets_them(t):
         return not t.get("httproute", "one").get("status", {}).get("parents")
 
     wait_for(left, 15, "the route has no parent any more")
+
+
+def test_every_sample_of_the_channel_is_accepted_by_the_api_server(t):
+    for path in sorted((ROOT / "manifests" / "samples" / "experimental").glob("*.yaml")):
+        text = path.read_text().replace("namespace: default", f"namespace: {t.namespace}")
+        kube.kubectl("apply", "--dry-run=server", "-f", "-", stdin=text)
