@@ -2,7 +2,8 @@
 
 import uuid
 
-from e2e.lib import ROOT, http, kube
+from e2e.driver.paths import ROOT
+from e2e.lib import http, kube
 from e2e.lib.manifests import listener, route, route_of, rule
 from e2e.lib.wait import wait_for
 
