@@ -73,6 +73,13 @@ pub fn code(reason: Reason, status: StatusCode) -> Code {
             Code::DeadlineExceeded
         }
         Reason::RateLimited | Reason::HeadTooLarge => Code::ResourceExhausted,
+        // "If all entries in backendRefs are invalid [...] MUST receive an UNAVAILABLE status"
+        // (GRPCRoute, `rules[].backendRefs`).
+        Reason::NoBackend
+        | Reason::BackendNotFound
+        | Reason::RefNotPermitted
+        | Reason::InvalidKind
+        | Reason::UnsupportedProtocol => Code::Unavailable,
         Reason::Internal => Code::Internal,
         Reason::MethodNotImplemented => Code::Unimplemented,
         _ => match status.as_u16() {
