@@ -494,6 +494,21 @@ async fn the_standard_channel_is_enough_and_the_experimental_one_may_come_later(
 }
 
 #[tokio::test]
+async fn hosts_of_backends_outside_are_resolved_without_external_names() {
+    let api = FakeApi::start().await;
+    api.put(json!({"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackend",
+        "metadata": {"namespace": "a", "name": "b"},
+        "spec": {"type": "ExternalHostname", "port": {"number": 443},
+                 "externalHostname": {"hostname": "192.0.2.1"}}}));
+    let mut external = service("external");
+    external["spec"] = json!({"type": "ExternalName", "externalName": "192.0.2.2"});
+    api.put(external);
+    let mut source = start(&api, Settings::default());
+    let snapshot = pass(&mut source).await;
+    assert_eq!(snapshot.resolved.keys().collect::<Vec<_>>(), ["192.0.2.1"]);
+}
+
+#[tokio::test]
 async fn routes_of_an_older_gateway_api_are_read_in_its_version() {
     let api = FakeApi::start().await;
     api.put(json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "TLSRoute",

@@ -1,7 +1,9 @@
 """The cluster of the user's kubeconfig, with a load balancer and registry of its own.
 
 The images of Tidegate, the echo server and the peer must be pullable there: their names are
-taken from TIDEGATE_E2E_IMAGE, TIDEGATE_E2E_ECHO_IMAGE and TIDEGATE_E2E_PEER_IMAGE.
+taken from TIDEGATE_E2E_IMAGE, TIDEGATE_E2E_ECHO_IMAGE and TIDEGATE_E2E_PEER_IMAGE. An address
+that the load balancer gives to those who ask for it, and to nobody else, is
+TIDEGATE_E2E_USABLE_ADDRESS.
 """
 
 import os
@@ -22,6 +24,7 @@ class ExistingCluster(RemoteCluster):
             if variable not in os.environ:
                 raise CommandFailed(f"{variable} must name an image that the cluster can pull")
             setattr(c, constant, os.environ[variable])
+        c.USABLE_ADDRESS = os.environ.get("TIDEGATE_E2E_USABLE_ADDRESS", c.USABLE_ADDRESS)
         super().use()
 
     def image(self, log: Log) -> None:

@@ -21,6 +21,7 @@ _CONFIG = CACHE / "kind.yaml"
 class KindCluster(RemoteCluster):
     name = "kind"
     pull_policy = "Never"
+    known_addresses = True
     kubeconfig = str(CACHE / "kind.kubeconfig")
     flags = [f"--kubeconfig={kubeconfig}"]
 

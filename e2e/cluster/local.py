@@ -24,6 +24,7 @@ class LocalCluster:
 
     name = "local"
     may_break = True  # parts of it can be stopped by tests
+    known_addresses = True  # they are those of `constants`
     pull_policy = "Never"
     kubeconfig = c.KUBECONFIG
 

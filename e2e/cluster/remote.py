@@ -15,6 +15,7 @@ class RemoteCluster:
 
     name = "remote"
     may_break = False
+    known_addresses = False
     pull_policy = "IfNotPresent"
     kubeconfig = ""  # for programs that read KUBECONFIG
     flags: list[str] = []  # of kubectl, to find the cluster

@@ -19,7 +19,7 @@ def main() -> int:
     chosen = steps.choose(options)
     if options.list:
         for step in chosen:
-            print(f"{step.name:12} {step.about}")
+            print(f"{step.name:16} {step.about}")
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     with _lock():
@@ -106,9 +106,9 @@ def _tear_down(context: Context, chosen: list[Step]) -> None:
 
 
 def _table(durations: list) -> None:
-    print(f"\n{'step':12} {'seconds':>8} {'passed':>7} {'failed':>7}")
+    print(f"\n{'step':16} {'seconds':>8} {'passed':>7} {'failed':>7}")
     for name, took, own in durations:
-        print(f"{name:12} {took:8.1f} {own.passed:7} {own.failed:7}")
+        print(f"{name:16} {took:8.1f} {own.passed:7} {own.failed:7}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The steps of a run, in their order."""
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def _install(context: Context) -> None:
     missing = [package for program, package in _PROGRAMS.items() if not _on_path(program)]
     if not _has_library("libseccomp"):
         missing.append("libseccomp-dev")
+    if importlib.util.find_spec("ensurepip") is None:  # virtual environments need it
+        missing.append("python3-venv")
     if missing:
         if os.geteuid() != 0:
             raise CommandFailed(f"packages to install as root: {' '.join(missing)}")

@@ -29,6 +29,10 @@ def run_module(context, module: ModuleType) -> tuple[int, int]:
         context.log.say(f"left out: only the local cluster may be broken, "
                         f"this one is {context.cluster.name}")
         return 0, 0
+    if getattr(module, "KNOWS_ADDRESSES", False) and not context.cluster.known_addresses:
+        context.log.say(f"left out: which addresses there are in the cluster "
+                        f"{context.cluster.name} is not known")
+        return 0, 0
     if getattr(module, "CHANNEL", "standard") == "experimental":
         deploy.channel(context, "experimental")
     for name, function in list(vars(module).items()):

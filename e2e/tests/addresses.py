@@ -9,6 +9,7 @@ from e2e.lib.wait import wait_for
 
 ORDER = 64
 CHANNEL = "experimental"
+KNOWS_ADDRESSES = True
 
 _CLUSTER = {"type": "IPAddress", "routability": "Cluster"}
 _DEFAULT = {"type": "IPAddress", "routability": ""}

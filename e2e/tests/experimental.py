@@ -32,6 +32,19 @@ def test_an_x_backend_selects_pods_without_a_service(t):
     assert len(pods) == 2, pods
 
 
+def test_an_x_backend_leads_to_a_host_outside_of_the_cluster(t):
+    if t.cluster.name != "local":
+        t.say("       left out: only the local cluster's DNS has names for it")
+        return
+    t.peer()
+    address = t.gateway()
+    host = f"peer.{t.namespace}.outside.test"
+    t.apply(_backend("outside", type="ExternalHostname", port={"number": 80},
+                     externalHostname={"hostname": host}),
+            route_of("HTTPRoute", "one", _ref("outside"), hostnames=["outside.example"]))
+    assert http.get_when(address, "outside.example").service == "peer"
+
+
 def test_a_missing_x_backend_is_named(t):
     address = t.gateway()
     t.apply(route_of("HTTPRoute", "one", _ref("nowhere"), hostnames=["lost.example"]))

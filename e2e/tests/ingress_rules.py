@@ -132,15 +132,17 @@ def test_hosts(t):
 
 
 def test_a_host_is_matched_before_its_paths(t):
-    """A path of the wildcard does not serve a precise host that lacks it."""
+    """A short path of the precise host goes before a long one of the wildcard, which has what
+    is left: its host matches the request as well."""
     _backends(t, "one", "two")
     address = t.ingress_address()
     foo = _host(t, "foo")
     t.apply(ingress("precise", f"a.{foo}", [ingress_path("/only", "one")]),
-            ingress("wildcard", f"*.{foo}", [ingress_path("/", "two")]))
+            ingress("wildcard", f"*.{foo}", [ingress_path("/", "two"),
+                                             ingress_path("/only/long", "two", "Exact")]))
     http.get_when(address, f"b.{foo}")
-    assert _where(address, f"a.{foo}", "/only") == "one"
-    assert _where(address, f"a.{foo}", "/other") is None
+    found = {path: _where(address, f"a.{foo}", path) for path in ("/only", "/only/long", "/other")}
+    assert found == {"/only": "one", "/only/long": "one", "/other": "two"}, found
 
 
 def test_a_rule_without_host_takes_all_traffic_that_no_host_takes(t):
@@ -245,7 +247,7 @@ def test_a_service_port_is_named_by_its_number_or_its_name(t):
     t.apply(ingress("ports", host, [ingress_path("/number", "one"), by_name, missing]))
     assert http.get_when(address, host, "/number").service == "one"
     assert http.get_when(address, host, "/name").service == "one"
-    http.get_when(address, host, "/missing", status=503)
+    http.get_when(address, host, "/missing", status=500)
 
 
 def _warned(t, name: str, words: str) -> None:

@@ -13,9 +13,6 @@ use tokio::net::TcpStream;
 /// quantum computers has less than 2 KiB; the protocol itself would allow 16 MiB.
 const LONGEST: usize = 16 * 1024;
 
-/// The alert `unrecognized_name`, fatal (RFC 6066, 3), in a record of its own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-
 /// What a client said first.
 #[derive(Debug)]
 pub struct Hello {
@@ -50,13 +47,6 @@ pub async fn read(tcp: &mut TcpStream) -> io::Result<Hello> {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, refused.error));
             }
         }
-    }
-}
-
-/// Tells a client that nothing is here under the name it asked for.
-pub async fn refuse_name(tcp: &mut TcpStream) {
-    if tcp.write_all(&UNRECOGNIZED_NAME).await.is_ok() {
-        let _ = tcp.shutdown().await;
     }
 }
 

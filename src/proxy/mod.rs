@@ -46,6 +46,7 @@ mod response_body;
 mod retry;
 mod server;
 mod session;
+mod sniff;
 mod stream;
 mod tls;
 mod upgrade;

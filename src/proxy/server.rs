@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use super::clock;
 use super::config::Limits;
@@ -30,6 +30,7 @@ use super::connect::tune;
 use super::handle::handle;
 use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
+use super::sniff;
 use super::stream::{Arrival, Sorted};
 use super::tls::{self, Tls};
 use super::wire::Wire;
@@ -98,7 +99,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
     }
     let limits = &worker.config.limits;
     let (wire, tls, is_http2) = match &listener.protocol {
-        Protocol::Http => match sniff(&worker, &stream, limits.header_timeout).await {
+        Protocol::Http => match sniff::is_http2(&worker, &stream, limits.header_timeout).await {
             None => return,
             Some(is_http2) => (Wire::plain(stream), None, is_http2),
         },
@@ -145,31 +146,6 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
         guard: Rc::downgrade(&guard),
     });
     speak(&client, Io { wire, timeline }, is_http2).await;
-}
-
-/// Whether a client in clear text begins with the HTTP/2 preface (prior knowledge). `None` if
-/// it sends nothing in time or leaves.
-async fn sniff(worker: &Worker, stream: &TcpStream, limit: Duration) -> Option<bool> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut first = [0; PREFACE.len()];
-    let look = async {
-        loop {
-            let read = stream.peek(&mut first).await.ok().filter(|read| *read > 0)?;
-            if first[..read] != PREFACE[..read] {
-                return Some(false);
-            }
-            if read == PREFACE.len() {
-                return Some(true);
-            }
-            // A part of the preface: rare enough to look again a little later.
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let mut stage = worker.stage.subscribe();
-    tokio::select! {
-        first = timeout(limit, look) => first.ok().flatten(),
-        _ = stage.wait_for(|stage| *stage == Stage::Closing) => None,
-    }
 }
 
 async fn speak(client: &Rc<Client>, io: Io, is_http2: bool) {

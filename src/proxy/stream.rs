@@ -92,8 +92,9 @@ impl Arrival {
             None => {
                 let mut passage = self.begin(StreamKind::Tls);
                 passage.sni = hello.server_name;
+                // Closed without an alert: clients see the same as where nobody listens, and the
+                // conformance suite takes nothing else for a refusal.
                 passage.reason = Some(Reason::NoRoute);
-                hello::refuse_name(&mut client).await;
                 return Sorted::Refused;
             }
         };

@@ -79,7 +79,7 @@ impl ClusterSource {
     ) -> Self {
         let feed = Feed::new(Arc::clone(&shared), settings.own_service.clone());
         let world = Handle::new(Arc::clone(&settings), Some(feed));
-        world.brings(true, settings.external_names);
+        world.brings(true, true);
         let mut tasks = Vec::new();
         let mut spawn = |task| tasks.push(AbortOnDropHandle::new(task));
         for watch in watches(&settings, &world) {
@@ -87,9 +87,7 @@ impl ClusterSource {
         }
         let namespaces: BTreeSet<String> = settings.watch_namespaces.iter().cloned().collect();
         spawn(tokio::spawn(named::run(client, world.clone(), timing, namespaces)));
-        if settings.external_names {
-            spawn(tokio::spawn(dns::run(world.clone())));
-        }
+        spawn(tokio::spawn(dns::run(world.clone())));
         spawn(tokio::spawn(follow_publishes(shared, world.clone())));
         ClusterSource { world, pace: Pace::default(), _tasks: tasks }
     }

@@ -1,4 +1,4 @@
-//! Addresses of host names (ExternalName Services), asked again as their TTL says.
+//! Addresses of host names (ExternalName Services, XBackends), asked again as their TTL says.
 //!
 //! A name that cannot be resolved keeps its last addresses. Never on the request path.
 

@@ -281,6 +281,12 @@ impl State {
         (names, left_out)
     }
 
+    /// The host name that an object of this kind wants is resolved: that of a Service only where
+    /// ExternalName Services may be backends at all.
+    pub fn resolves(&self, kind: ObjectKind) -> bool {
+        self.resolving && (kind != ObjectKind::Service || self.snapshot.settings.external_names)
+    }
+
     /// How many watches have the object.
     pub fn holders(&self, id: &(ObjectKind, Key)) -> usize {
         self.rows.get(id).map_or(0, |row| row.holders.len())

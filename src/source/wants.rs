@@ -21,14 +21,14 @@ pub(super) type Named = (ObjectKind, Key);
 pub(super) struct Wants {
     /// Secrets of any type, and ConfigMaps.
     pub named: Vec<Named>,
-    /// `spec.externalName` of a Service.
+    /// `spec.externalName` of a Service, the external host of an XBackend.
     pub host: Option<String>,
 }
 
 impl Wants {
     /// Every reference of a kind whose fields are known to hold some, every annotation
     /// `tidegate.dev/…-secret` of an Ingress or a Service, the certificates of an Ingress, and a
-    /// Service's external name.
+    /// Service's or an XBackend's external name.
     pub fn of(kind: ObjectKind, key: &Key, object: &Value) -> Self {
         let mut wants = Wants::default();
         let spec = &object["spec"];
@@ -39,6 +39,11 @@ impl Wants {
             // Their references may lead into other namespaces.
             ObjectKind::Gateway | ObjectKind::ListenerSet | ObjectKind::XBackend => {
                 references(spec, &key.namespace, true, &mut wants);
+                if kind == ObjectKind::XBackend && spec["type"] == "ExternalHostname" {
+                    let host = spec["externalHostname"]["hostname"].as_str();
+                    // As `translate` asks for it.
+                    wants.host = host.map(str::to_ascii_lowercase);
+                }
             }
             ObjectKind::Ingress => {
                 annotated(object, &key.namespace, &mut wants);
@@ -215,5 +220,13 @@ mod tests {
         let named = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
         assert_eq!(host(named).as_deref(), Some("example.com"));
         assert_eq!(host(json!({"spec": {"externalName": "example.com"}})), None);
+    }
+
+    #[test]
+    fn the_host_of_a_backend_outside_is_wanted_in_lower_case() {
+        let object = json!({"spec": {"type": "ExternalHostname",
+            "externalHostname": {"hostname": "API.example.com"}}});
+        let wants = Wants::of(ObjectKind::XBackend, &Key::new("a", "x"), &object);
+        assert_eq!(wants.host.as_deref(), Some("api.example.com"));
     }
 }

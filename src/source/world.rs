@@ -288,9 +288,11 @@ impl Handle {
         self.lock().wanted_names()
     }
 
-    /// The host names that ExternalName Services point to.
+    /// The host names that ExternalName Services and XBackends point to.
     pub(super) fn wanted_hosts(&self) -> BTreeSet<String> {
-        self.lock().wants.values().filter_map(|wants| wants.host.clone()).collect()
+        let state = self.lock();
+        let wants = state.wants.iter().filter(|((kind, _), _)| state.resolves(*kind));
+        wants.filter_map(|(_, wants)| wants.host.clone()).collect()
     }
 
     pub(super) fn subscribe_wanted(&self) -> watch::Receiver<()> {
@@ -405,6 +407,7 @@ impl Handle {
     }
 
     fn want(&self, state: &mut State, id: (ObjectKind, Key), wants: Wants) {
+        let kind = id.0;
         let before = match wants.is_empty() {
             true => state.wants.remove(&id),
             false => state.wants.insert(id, wants.clone()),
@@ -424,7 +427,7 @@ impl Handle {
                 }
             }
         }
-        if let Some(host) = wants.host.filter(|_| state.resolving)
+        if let Some(host) = wants.host.filter(|_| state.resolves(kind))
             && !state.snapshot.resolved.contains_key(&host)
         {
             state.awaited.entry(Awaited::Host(host)).or_insert(until);

@@ -77,7 +77,7 @@ pub struct Snapshot {
     pub namespaces: Objects<Namespace>,
     pub middlewares: Objects<Middleware>,
     pub rate_limits: Objects<RateLimit>,
-    /// Addresses of ExternalName Services by their host names, resolved by the source.
+    /// Addresses of ExternalName Services and XBackends by their host names, resolved by the source.
     pub resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
     /// Objects that could not be decoded. Where a last good version exists, it stands in the
     /// map of its kind.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+pub mod http2;
 pub mod streams;
 
 use std::collections::BTreeSet;
