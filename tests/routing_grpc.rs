@@ -7,42 +7,23 @@ mod fixtures;
 mod support;
 
 use std::net::SocketAddr;
-use std::thread;
 
 use bytes::Bytes;
 use fixtures::*;
-use http::{HeaderMap, Request, Response};
-use support::*;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use support::http2::*;
 
 /// An HTTP/2 backend in clear that ends every call well and says who it is.
 fn calls(name: &'static str) -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-    socket.set_nonblocking(true).unwrap();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::from_std(socket).unwrap();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    let mut connection = h2::server::handshake(tcp).await.unwrap();
-                    while let Some(Ok((request, mut respond))) = connection.accept().await {
-                        let mut head = Response::new(());
-                        head.headers_mut().insert("x-backend", name.parse().unwrap());
-                        if let Some(seen) = request.headers().get("x-seen") {
-                            head.headers_mut().insert("x-seen", seen.clone());
-                        }
-                        let mut body = respond.send_response(head, false).unwrap();
-                        let mut trailers = HeaderMap::new();
-                        trailers.insert("grpc-status", "0".parse().unwrap());
-                        body.send_trailers(trailers).unwrap();
-                    }
-                });
-            }
-        });
+    let (addr, _) = backend(move |request, mut respond| async move {
+        let mut head = Response::builder().header("x-backend", name);
+        if let Some(seen) = request.headers().get("x-seen") {
+            head = head.header("x-seen", seen);
+        }
+        let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
+        let status = HeaderValue::from_static("0");
+        let trailers = [(HeaderName::from_static("grpc-status"), status)];
+        body.send_trailers(HeaderMap::from_iter(trailers)).unwrap();
     });
     addr
 }
@@ -107,22 +88,14 @@ fn call(site: &Site, path: &str, fields: &[(&'static str, &str)]) -> (HeaderMap,
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = async {
-        let tcp = TcpStream::connect(addr).await.unwrap();
-        let (client, connection) = h2::client::handshake(tcp).await.unwrap();
-        tokio::spawn(connection);
-        let mut client = client.ready().await.unwrap();
+    run(async {
+        let (mut client, _) = connect(addr).await;
         let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
         body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
-        let (head, mut body) = answer.await.unwrap().into_parts();
+        let (head, body) = answer.await.unwrap().into_parts();
         assert_eq!(head.status, 200);
-        while let Some(chunk) = body.data().await {
-            chunk.unwrap();
-        }
-        (head.headers, body.trailers().await.unwrap().unwrap_or_default())
-    };
-    runtime.block_on(async { timeout(SOON, answer).await.expect("the test takes too long") })
+        (head.headers, collect(body).await.1.unwrap_or_default())
+    })
 }
 
 /// The backend that answers a call, or the status that Tidegate answers itself.

@@ -169,7 +169,9 @@ mod tests {
             (Reason::Unauthenticated, 16),
             (Reason::IpDenied, 7),
             (Reason::BadRequest, 13),
-            (Reason::BackendNotFound, 2),
+            (Reason::BackendNotFound, 14),
+            (Reason::NoBackend, 14),
+            (Reason::UnsupportedValue, 2),
         ] {
             assert_eq!(of(reason), code, "{reason}");
         }
