@@ -39,6 +39,11 @@ impl Progress {
         self.last.set(Instant::now());
     }
 
+    /// How long nothing has passed.
+    pub fn silence(&self) -> Duration {
+        self.last.get().elapsed()
+    }
+
     /// Returns once nothing has passed for `idle`; never for zero.
     pub async fn silent(&self, idle: Duration) {
         if idle.is_zero() {

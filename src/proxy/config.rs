@@ -56,6 +56,11 @@ pub struct Limits {
     pub response_idle: Duration,
     /// Silence of a TCP or TLS stream, both ways; zero: any.
     pub stream_idle: Duration,
+    /// UDP sessions of the process, spread evenly over its workers; 0 stands for 16,384 or an
+    /// eighth of the file descriptors, whichever is less.
+    pub udp_sessions: usize,
+    /// Silence that ends a UDP session.
+    pub udp_idle: Duration,
     /// Time in which a client takes no byte of a response that is ready.
     pub write_stall: Duration,
     /// From the sent request to the head of the answer, where the rule sets no timeout.
@@ -126,6 +131,8 @@ impl Default for Limits {
             request_body_idle: seconds(30),
             response_idle: seconds(300),
             stream_idle: seconds(3600),
+            udp_sessions: 0,
+            udp_idle: seconds(60),
             write_stall: seconds(30),
             response_timeout: seconds(30),
             pool_idle: 256,
@@ -166,6 +173,15 @@ impl Limits {
             return self.connections;
         }
         open_files().map_or(MOST, |files| MOST.min((files / 2).max(1)))
+    }
+
+    /// How many UDP sessions the process keeps: each has a file descriptor of its own.
+    pub(super) fn session_cap(&self) -> usize {
+        const MOST: usize = 16_384;
+        if self.udp_sessions > 0 {
+            return self.udp_sessions;
+        }
+        open_files().map_or(MOST, |files| MOST.min((files / 8).max(1)))
     }
 }
 

@@ -6,11 +6,11 @@
 //! the port, a socket without it is bound first, to see.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -25,6 +25,8 @@ pub type Listening = Arc<Bound>;
 const RETRY: Duration = Duration::from_secs(1);
 /// Connections that the kernel keeps until we accept them, for each socket.
 const BACKLOG: i32 = 4096;
+/// Bytes of datagrams that the kernel keeps until we read them, for each socket.
+const UDP_QUEUE: usize = 1024 * 1024;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -52,24 +54,23 @@ impl Supervisor {
             }
         }
         let bound: Vec<_> = self.listening.borrow().keys().copied().collect();
-        bound.into_iter().for_each(|(_, port)| self.close(port));
+        bound.into_iter().for_each(|(over, port)| self.close(over, port));
         self.listening.send_replace(Listening::default());
     }
 
     /// Makes the sockets what the live graph wants.
     fn settle(&self) {
-        let mut wanted = self.common.shared.load().ports();
-        wanted.retain(|(over, _)| *over == Transport::Tcp);
+        let wanted = self.common.shared.load().ports();
         let mut now = Bound::clone(&self.listening.borrow());
         let gone: Vec<_> = now.keys().filter(|port| !wanted.contains(port)).copied().collect();
         for port in gone {
             if let Some(Ok(())) = now.remove(&port) {
-                self.close(port.1);
+                self.close(port.0, port.1);
             }
         }
         for port in wanted {
             if !matches!(now.get(&port), Some(Ok(()))) {
-                now.insert(port, self.open(port.1));
+                now.insert(port, self.open(port.0, port.1));
             }
         }
         self.listening.send_if_modified(|before| {
@@ -82,29 +83,48 @@ impl Supervisor {
     }
 
     /// Binds `port` once for each worker.
-    fn open(&self, port: u16) -> Result<(), String> {
+    fn open(&self, over: Transport, port: u16) -> Result<(), String> {
         let bind = self.common.config.bind;
-        let explain = |error: io::Error| explain(port, &error);
-        drop(listen(bind, port, false).map_err(explain)?);
-        let sockets: io::Result<Vec<TcpListener>> =
-            self.workers.iter().map(|_| listen(bind, port, true)).collect();
+        let explain = |error: io::Error| explain(over, port, &error);
+        drop(everywhere(bind, port, |addr| socket(over, addr, false)).map_err(explain)?);
+        let sockets: io::Result<Vec<Socket>> = self
+            .workers
+            .iter()
+            .map(|_| everywhere(bind, port, |addr| socket(over, addr, true)))
+            .collect();
         for (worker, socket) in self.workers.iter().zip(sockets.map_err(explain)?) {
             // A worker that is gone has ended the process already.
             let _ = worker.send(Command::Open(port, socket));
         }
-        tracing::info!(port, "listening");
+        tracing::info!(%over, port, "listening");
         Ok(())
     }
 
-    fn close(&self, port: u16) {
+    fn close(&self, over: Transport, port: u16) {
         for worker in &self.workers {
-            let _ = worker.send(Command::Close(port));
+            let _ = worker.send(Command::Close(over, port));
         }
-        tracing::info!(port, "no longer listening");
+        tracing::info!(%over, port, "no longer listening");
     }
 }
 
-fn explain(port: u16, error: &io::Error) -> String {
+/// A socket that is bound, for one worker.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    pub fn transport(&self) -> Transport {
+        match self {
+            Socket::Tcp(_) => Transport::Tcp,
+            Socket::Udp(_) => Transport::Udp,
+        }
+    }
+}
+
+fn explain(over: Transport, port: u16, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "; another process or listener has it, choose another port",
         io::ErrorKind::PermissionDenied => {
@@ -112,17 +132,20 @@ fn explain(port: u16, error: &io::Error) -> String {
         }
         _ => "",
     };
-    format!("port {port} cannot be bound: {error}{remedy}")
+    let over = if over == Transport::Udp { "UDP " } else { "" };
+    format!("{over}port {port} cannot be bound: {error}{remedy}")
 }
 
-/// A listening socket; without an address on every one that the machine has.
-fn listen(bind: Option<IpAddr>, port: u16, shared: bool) -> io::Result<TcpListener> {
+/// A socket at `bind`; without an address at every one that the machine has.
+fn everywhere(
+    bind: Option<IpAddr>,
+    port: u16,
+    socket: impl Fn(SocketAddr) -> io::Result<Socket>,
+) -> io::Result<Socket> {
     match bind {
-        Some(ip) => socket(SocketAddr::new(ip, port), shared),
-        None => match socket((Ipv6Addr::UNSPECIFIED, port).into(), shared) {
-            Err(error) if has_no_ipv6(&error) => {
-                socket((Ipv4Addr::UNSPECIFIED, port).into(), shared)
-            }
+        Some(ip) => socket(SocketAddr::new(ip, port)),
+        None => match socket((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if has_no_ipv6(&error) => socket((Ipv4Addr::UNSPECIFIED, port).into()),
             result => result,
         },
     }
@@ -132,17 +155,29 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn socket(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(over: Transport, addr: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(addr);
+    let (kind, protocol) = match over {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = RawSocket::new(domain, kind, Some(protocol))?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    socket.set_reuse_address(true)?;
+    // For UDP it would let others have the port too.
+    socket.set_reuse_address(over == Transport::Tcp)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    if shared {
-        socket.listen(BACKLOG)?;
+    match over {
+        Transport::Tcp if shared => socket.listen(BACKLOG)?,
+        Transport::Tcp => {}
+        // As much as the system allows.
+        Transport::Udp => socket.set_recv_buffer_size(UDP_QUEUE)?,
     }
-    Ok(socket.into())
+    Ok(match over {
+        Transport::Tcp => Socket::Tcp(socket.into()),
+        Transport::Udp => Socket::Udp(socket.into()),
+    })
 }

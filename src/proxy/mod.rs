@@ -49,6 +49,7 @@ mod session;
 mod sniff;
 mod stream;
 mod tls;
+mod udp;
 mod upgrade;
 mod wire;
 mod worker;
@@ -93,6 +94,7 @@ pub fn start(
     telemetry: Arc<Telemetry>,
 ) -> Result<ProxyHandle, StartError> {
     let connection_cap = config.limits.connection_cap();
+    let session_cap = (config.limits.session_cap() / config.workers.max(1)).max(1);
     let common = Arc::new(Common {
         config: Arc::new(config),
         shared,
@@ -101,6 +103,8 @@ pub fn start(
         pressure: Pressure::watch(),
         connections: AtomicUsize::new(0),
         connection_cap,
+        sessions: AtomicUsize::new(0),
+        session_cap,
         accepting: AtomicUsize::new(0),
         kept_bytes: Arc::default(),
     });
@@ -132,13 +136,19 @@ impl ProxyHandle {
         self.common.connections.load(Ordering::Acquire)
     }
 
-    /// Returns once draining has begun, nothing is accepted and no client connection is open.
+    /// UDP sessions that are open.
+    pub fn sessions(&self) -> usize {
+        self.common.sessions.load(Ordering::Acquire)
+    }
+
+    /// Returns once draining has begun, nothing is accepted, and no client connection and no UDP
+    /// session is open.
     pub async fn drained(&self) {
         self.common.lifecycle.reached(Phase::Draining).await;
         let accepts = || {
             self.common.accepting.load(Ordering::Acquire) > 0 || !self.listening.borrow().is_empty()
         };
-        while accepts() || self.connections() > 0 {
+        while accepts() || self.connections() > 0 || self.sessions() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -39,7 +39,7 @@ pub struct Passage {
     pub attempts: u32,
     /// From the beginning to the connection with the backend.
     pub connected: Option<Duration>,
-    pub progress: Progress,
+    pub progress: Rc<Progress>,
     /// Set while the stream is open: that it was cut is what remains to be said then.
     pub reason: Option<Reason>,
 }
@@ -66,7 +66,7 @@ impl Passage {
             endpoint: None,
             attempts: 0,
             connected: None,
-            progress: Progress::default(),
+            progress: Rc::default(),
             reason: Some(Reason::Stopped),
         }
     }

@@ -24,7 +24,9 @@ use super::peeked::Peeked;
 use super::tls;
 use super::wire::Wire;
 use super::worker::Worker;
-use crate::graph::{Action, Backend, Listener, ListenerTls, Protocol, RouteGraph, Stream, TlsUse};
+use crate::graph::{
+    Action, Backend, Listener, ListenerTls, Protocol, RouteGraph, Rule, Stream, TlsUse,
+};
 use crate::reason::Reason;
 use crate::telemetry::StreamKind;
 
@@ -199,7 +201,12 @@ async fn open(
     passage: &mut Passage,
 ) -> Result<(Wire, InFlight), Reason> {
     let graph = worker.graph();
-    let backend = backend(&graph, stream, name, passage)?;
+    let (rule, backend) = meet(&graph, stream, name);
+    if let Some(rule) = rule {
+        passage.meets(rule);
+    }
+    let backend = backend?;
+    passage.backend = Some(backend.key.clone());
     if worker.common.pressure.is_critical() {
         return Err(Reason::Overloaded);
     }
@@ -225,22 +232,20 @@ async fn open(
     Err(last)
 }
 
-/// The backend that a new stream is given to.
-pub fn backend<'g>(
+/// The rule for `name`, and the backend that a new stream is given to.
+pub fn meet<'g>(
     graph: &'g RouteGraph,
     stream: &Stream,
     name: &str,
-    passage: &mut Passage,
-) -> Result<&'g Backend, Reason> {
-    let rule = &graph[stream.find(name).ok_or(Reason::NoRoute)?];
-    passage.meets(rule);
-    let split = match &rule.action {
-        Action::Refuse(reason) => return Err(*reason),
-        Action::Forward(split) => split,
+) -> (Option<&'g Rule>, Result<&'g Backend, Reason>) {
+    let Some(rule) = stream.find(name).map(|id| &graph[id]) else {
+        return (None, Err(Reason::NoRoute));
     };
-    let backend = &graph[choose(split).to?];
-    passage.backend = Some(backend.key.clone());
-    Ok(backend)
+    let backend = match &rule.action {
+        Action::Refuse(reason) => Err(*reason),
+        Action::Forward(split) => choose(split).to.map(|id| &graph[id]),
+    };
+    (Some(rule), backend)
 }
 
 async fn dial(worker: &Worker, backend: &Backend, addr: SocketAddr) -> Result<Wire, Reason> {

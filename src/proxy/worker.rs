@@ -4,7 +4,6 @@
 //! accepting ends, would leave sockets that nobody serves: then the process ends.
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,9 +17,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::accept;
 use super::config::Config;
+use super::listener::Socket;
 use super::pool::Pools;
 use super::pressure::Pressure;
-use crate::graph::{RouteGraph, Shared};
+use super::udp;
+use crate::graph::{RouteGraph, Shared, Transport};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 
@@ -38,7 +39,11 @@ pub struct Common {
     /// Client connections, tunnels included.
     pub connections: AtomicUsize,
     pub connection_cap: usize,
-    /// Sockets that accept.
+    /// UDP sessions.
+    pub sessions: AtomicUsize,
+    /// Of each worker.
+    pub session_cap: usize,
+    /// Sockets that accept connections or datagrams.
     pub accepting: AtomicUsize,
     /// Bytes of bodies that are kept for policies.
     pub kept_bytes: Arc<AtomicUsize>,
@@ -47,10 +52,10 @@ pub struct Common {
 /// What the supervisor of the listeners tells a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Accept on this socket, which belongs to this port.
-    Open(u16, TcpListener),
+    /// Serve this socket, which belongs to this port.
+    Open(u16, Socket),
     /// Take what is queued on the port's socket, then close it.
-    Close(u16),
+    Close(Transport, u16),
 }
 
 /// How far connections are asked to leave.
@@ -75,8 +80,10 @@ pub struct Worker {
     pub stage: watch::Sender<Stage>,
     /// Mirrored requests under way.
     pub mirroring: Cell<usize>,
+    /// UDP sessions of this worker.
+    pub sessions: Cell<usize>,
     graph: RefCell<Graph>,
-    ports: RefCell<FxHashMap<u16, oneshot::Sender<()>>>,
+    ports: RefCell<FxHashMap<(Transport, u16), oneshot::Sender<()>>>,
 }
 
 impl Worker {
@@ -88,6 +95,7 @@ impl Worker {
             telemetry,
             stage: watch::Sender::new(Stage::Serving),
             mirroring: Cell::new(0),
+            sessions: Cell::new(0),
             graph: RefCell::new(Rc::new(common.shared.load())),
             ports: RefCell::default(),
             config,
@@ -112,16 +120,19 @@ impl Worker {
         match command {
             Command::Open(port, socket) => {
                 let (close, closed) = oneshot::channel();
-                self.ports.borrow_mut().insert(port, close);
+                self.ports.borrow_mut().insert((socket.transport(), port), close);
                 let guard = AbortOnPanic;
                 let worker = Rc::clone(self);
                 spawn_local(async move {
                     let _guard = guard;
-                    accept::run(worker, port, socket, closed).await;
+                    match socket {
+                        Socket::Tcp(socket) => accept::run(worker, port, socket, closed).await,
+                        Socket::Udp(socket) => udp::run(worker, port, socket, closed).await,
+                    }
                 });
             }
             // Dropping the sender is the sign.
-            Command::Close(port) => drop(self.ports.borrow_mut().remove(&port)),
+            Command::Close(over, port) => drop(self.ports.borrow_mut().remove(&(over, port))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Objects in, graph, statuses and infrastructure out: one fact a test.
 
+mod backend_tls;
 mod gateways;
 mod grpc_routes;
 mod infrastructure;
@@ -12,6 +13,7 @@ mod policies;
 mod routes;
 mod statuses;
 mod stream_routes;
+mod x_backends;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -124,9 +126,12 @@ fn put(snapshot: &mut Snapshot, value: Value) {
         "Namespace" => insert(&mut snapshot.namespaces, key, value),
         "Middleware" => insert(&mut snapshot.middlewares, key, value),
         "RateLimit" => insert(&mut snapshot.rate_limits, key, value),
-        "ListenerSet" => insert(&mut snapshot.listener_sets, key, value),
         "ConfigMap" => insert(&mut snapshot.config_maps, key, value),
         "ClusterTrustBundle" => insert(&mut snapshot.cluster_trust_bundles, key, value),
+        "BackendTLSPolicy" => insert(&mut snapshot.backend_tls_policies, key, value),
+        "XBackend" => insert(&mut snapshot.x_backends, key, value),
+        "XBackendTrafficPolicy" => insert(&mut snapshot.x_backend_traffic_policies, key, value),
+        "ListenerSet" => insert(&mut snapshot.listener_sets, key, value),
         other => panic!("{other}"),
     }
 }
@@ -276,6 +281,13 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
             ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
             ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),
             ObjectKind::RateLimit => serde_json::to_value(&snapshot.rate_limits[key]),
+            ObjectKind::BackendTlsPolicy => {
+                serde_json::to_value(&snapshot.backend_tls_policies[key])
+            }
+            ObjectKind::XBackend => serde_json::to_value(&snapshot.x_backends[key]),
+            ObjectKind::XBackendTrafficPolicy => {
+                serde_json::to_value(&snapshot.x_backend_traffic_policies[key])
+            }
             other => panic!("{other:?} has no status of ours"),
         }
         .unwrap();
