@@ -73,15 +73,14 @@ pub fn code(reason: Reason, status: StatusCode) -> Code {
             Code::DeadlineExceeded
         }
         Reason::RateLimited | Reason::HeadTooLarge => Code::ResourceExhausted,
-        // "If all entries in backendRefs are invalid [...] MUST receive an UNAVAILABLE status"
-        // (GRPCRoute, `rules[].backendRefs`).
+        Reason::Internal => Code::Internal,
+        Reason::MethodNotImplemented => Code::Unimplemented,
+        // Gateway API, GRPCRoute `backendRefs`: UNAVAILABLE for references that do not resolve.
         Reason::NoBackend
         | Reason::BackendNotFound
         | Reason::RefNotPermitted
         | Reason::InvalidKind
         | Reason::UnsupportedProtocol => Code::Unavailable,
-        Reason::Internal => Code::Internal,
-        Reason::MethodNotImplemented => Code::Unimplemented,
         _ => match status.as_u16() {
             400 => Code::Internal,
             401 => Code::Unauthenticated,
@@ -170,8 +169,7 @@ mod tests {
             (Reason::IpDenied, 7),
             (Reason::BadRequest, 13),
             (Reason::BackendNotFound, 14),
-            (Reason::NoBackend, 14),
-            (Reason::UnsupportedValue, 2),
+            (Reason::InvalidPolicy, 2),
         ] {
             assert_eq!(of(reason), code, "{reason}");
         }

@@ -1,5 +1,6 @@
 //! Objects in, graph, statuses and infrastructure out: one fact a test.
 
+mod addresses;
 mod backend_tls;
 mod gateways;
 mod grpc_routes;
