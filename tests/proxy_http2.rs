@@ -206,6 +206,51 @@ fn a_web_socket_of_http_2_becomes_one_of_http_1() {
     });
 }
 
+#[test]
+fn a_web_socket_of_http_1_becomes_one_of_http_2() {
+    let (addr, _) = serving(
+        |request, mut respond| async move {
+            assert_eq!(request.method(), Method::CONNECT);
+            assert_eq!(request.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+            assert_eq!(request.uri().path(), "/ws");
+            assert_eq!(request.headers()["sec-websocket-version"], "13");
+            assert!(!request.headers().contains_key("sec-websocket-key"));
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            stream.send_data("welcome".into(), false).unwrap();
+            let mut body = request.into_body();
+            while let Some(data) = body.data().await {
+                stream.send_data(data.unwrap(), false).unwrap();
+            }
+            stream.send_data("bye".into(), true).unwrap();
+        },
+        |builder| _ = builder.enable_connect_protocol(),
+    );
+    let proxy = Proxy::start(h2c(addr));
+    let mut client = proxy.connect();
+    client.send(
+        "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let head = client.head();
+    assert_eq!(status(&head), 101);
+    assert_eq!(field(&head, "sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(client.exactly(7), "welcome");
+    client.send("ping");
+    assert_eq!(client.exactly(4), "ping");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), "bye");
+}
+
+#[test]
+fn an_http_2_backend_that_knows_no_web_sockets_is_not_asked() {
+    let (addr, _) = backend(|_, _| async { panic!("it gets no request") });
+    let proxy = Proxy::start(h2c(addr));
+    let response = proxy.exchange(
+        "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, close\r\nupgrade: websocket\r\n\r\n",
+    );
+    assert_eq!((status(&response), body(&response)), (501, "MethodNotImplemented\n"));
+}
+
 async fn fetch_settings(client: &mut SendRequest<Bytes>) {
     while !client.is_extended_connect_protocol_enabled() {
         sleep(Duration::from_millis(5)).await;

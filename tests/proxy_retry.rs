@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use h2::Reason as H2Reason;
 use http::{Request, Response};
 use support::http2::*;
@@ -258,32 +257,13 @@ fn a_request_beyond_the_last_stream_of_a_goaway_goes_by_another_connection() {
 
 #[test]
 fn a_backend_that_takes_few_streams_gets_more_connections() {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(socket).unwrap();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                counted.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    let mut builder = h2::server::Builder::new();
-                    builder.max_concurrent_streams(1);
-                    let mut connection = builder.handshake::<_, Bytes>(tcp).await.unwrap();
-                    while let Some(Ok((_, mut respond))) = connection.accept().await {
-                        tokio::spawn(async move {
-                            tokio::time::sleep(Duration::from_millis(400)).await;
-                            respond.send_response(Response::new(()), true).unwrap();
-                        });
-                    }
-                });
-            }
-        });
-    });
+    let (addr, connections) = serving(
+        |_, mut respond| async move {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            respond.send_response(Response::new(()), true).unwrap();
+        },
+        |builder| _ = builder.max_concurrent_streams(1),
+    );
     let proxy = Proxy::start_with(h2c(addr), |config| config.workers = 1);
     assert_eq!(status(&proxy.get("/")), 200, "now the limit is known");
     run(async {

@@ -131,7 +131,8 @@ pub const INGRESS: &str = "ingress";
 /// One listener of a Gateway (its `sectionName`), or the whole of Ingress on a port.
 #[derive(Debug)]
 pub struct Section {
-    /// `gateway/NAMESPACE/NAME/SECTION` or `ingress`: label of metrics and log lines.
+    /// `gateway/NAMESPACE/NAME/SECTION`, the same with `listenerset`, or `ingress`: label of
+    /// metrics and log lines.
     pub name: Arc<str>,
     /// The listener's own filters: they run before a route is looked for, in this order
     /// (GEP-5224).

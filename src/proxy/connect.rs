@@ -29,14 +29,22 @@ const READ_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// When a new HTTP/2 connection is looked at for the endpoint's settings.
-const SETTINGS_AFTER_MS: [u64; 4] = [1, 4, 20, 100];
+pub const SETTINGS_AFTER_MS: [u64; 4] = [1, 4, 20, 100];
 
 /// The requesting side of a new connection.
 #[derive(Debug)]
 pub enum Dialed {
     Http1(http1::SendRequest<RequestBody>),
-    /// With the number of streams that the endpoint takes at once.
-    Http2(http2::SendRequest<RequestBody>, Rc<Cell<usize>>),
+    Http2(http2::SendRequest<RequestBody>, Rc<Settings>),
+}
+
+/// What an HTTP/2 endpoint allows, as far as it has told.
+#[derive(Debug)]
+pub struct Settings {
+    /// Streams at once (SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub streams: Cell<usize>,
+    /// CONNECT with a protocol (RFC 8441).
+    pub extended_connect: Cell<bool>,
 }
 
 /// Why there is no connection.
@@ -136,13 +144,17 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(io))
         .await?;
-    let streams = Rc::new(Cell::new(connection.current_max_send_streams()));
-    let told = Rc::clone(&streams);
+    let settings = Rc::new(Settings {
+        streams: Cell::new(connection.current_max_send_streams()),
+        extended_connect: Cell::new(false),
+    });
+    let told = Rc::clone(&settings);
     spawn_local(async move {
         let mut connection = std::pin::pin!(connection);
         let mut drive = poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
-            told.set(connection.current_max_send_streams());
+            told.streams.set(connection.current_max_send_streams());
+            told.extended_connect.set(connection.is_extended_connect_protocol_enabled());
             ended
         });
         // The endpoint's settings are news to us only when the connection is looked at.
@@ -153,5 +165,5 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         }
         log_end(drive.await);
     });
-    Ok(Dialed::Http2(sender, streams))
+    Ok(Dialed::Http2(sender, settings))
 }

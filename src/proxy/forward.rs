@@ -167,6 +167,10 @@ impl Forward<'_> {
             let failure = Failure::Unreachable;
             Failed { reason, failure }
         })?;
+        if self.outgoing.upgrade.is_some() && link.is_http2() {
+            let takes = self.outgoing.is_web_socket() && link.takes_connect().await;
+            takes.then_some(()).ok_or(Reason::MethodNotImplemented)?;
+        }
         let mut request = self.outgoing.request(link.is_http2(), source.body())?;
         self.await_continue(&mut request, link.is_http2());
         let was_kept = link.is_kept;

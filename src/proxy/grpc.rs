@@ -75,6 +75,12 @@ pub fn code(reason: Reason, status: StatusCode) -> Code {
         Reason::RateLimited | Reason::HeadTooLarge => Code::ResourceExhausted,
         Reason::Internal => Code::Internal,
         Reason::MethodNotImplemented => Code::Unimplemented,
+        // Gateway API, GRPCRoute `backendRefs`: UNAVAILABLE for references that do not resolve.
+        Reason::NoBackend
+        | Reason::BackendNotFound
+        | Reason::RefNotPermitted
+        | Reason::InvalidKind
+        | Reason::UnsupportedProtocol => Code::Unavailable,
         _ => match status.as_u16() {
             400 => Code::Internal,
             401 => Code::Unauthenticated,
@@ -162,7 +168,8 @@ mod tests {
             (Reason::Unauthenticated, 16),
             (Reason::IpDenied, 7),
             (Reason::BadRequest, 13),
-            (Reason::BackendNotFound, 2),
+            (Reason::BackendNotFound, 14),
+            (Reason::InvalidPolicy, 2),
         ] {
             assert_eq!(of(reason), code, "{reason}");
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT};
+use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -73,7 +73,8 @@ fn asking(request: &mut Request<Incoming>, upgrade: Option<HeaderValue>) -> Opti
     let protocol = extended.map(|p| HeaderValue::from_str(p.as_str()).ok());
     let is_http2 = protocol.is_some();
     let protocol = protocol.unwrap_or(upgrade)?;
-    Some(Asking { protocol, on_client: hyper::upgrade::on(request), is_http2 })
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).filter(|_| !is_http2).cloned();
+    Some(Asking { protocol, on_client: hyper::upgrade::on(request), is_http2, key })
 }
 
 /// Takes Expect away: whether it goes on is decided for each connection.

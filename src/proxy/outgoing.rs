@@ -1,9 +1,10 @@
 //! The head of the request that a backend gets.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use hyper::ext::Protocol;
 
 use super::request_body::RequestBody;
 use crate::policy::RequestHead;
@@ -17,7 +18,7 @@ pub struct Outgoing {
     authority: HeaderValue,
     headers: HeaderMap,
     is_https: bool,
-    /// Over HTTP/1.1: the protocol to change to.
+    /// The protocol to change to: by Upgrade, or over HTTP/2 by extended CONNECT.
     pub upgrade: Option<HeaderValue>,
     pub expects_continue: bool,
     /// The client takes trailers.
@@ -63,6 +64,12 @@ impl Outgoing {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         if is_http2 {
+            if self.upgrade.is_some() {
+                // The only protocol that there is a way for (RFC 8441); `is_web_socket` told.
+                headers.remove(SEC_WEBSOCKET_KEY);
+                *request.method_mut() = Method::CONNECT;
+                request.extensions_mut().insert(Protocol::from_static("websocket"));
+            }
             *request.uri_mut() = self.absolute()?;
             return Ok(request);
         }
@@ -82,6 +89,11 @@ impl Outgoing {
         }
         *request.uri_mut() = Uri::from(self.target.clone());
         Ok(request)
+    }
+
+    /// Whether the connection is to become one of a WebSocket.
+    pub fn is_web_socket(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
     }
 
     fn absolute(&self) -> Result<Uri, Reason> {

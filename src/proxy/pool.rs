@@ -15,10 +15,10 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use rustc_hash::FxHashMap;
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::config::Limits;
-use super::connect::{self, Dialed};
+use super::connect::{self, Dialed, SETTINGS_AFTER_MS, Settings};
 use super::request_body::RequestBody;
 use crate::graph::{Backend, BackendProtocol};
 use crate::reason::Reason;
@@ -68,8 +68,7 @@ struct Idle {
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
     streams: Rc<Cell<usize>>,
-    /// How many streams the endpoint takes (SETTINGS_MAX_CONCURRENT_STREAMS).
-    most: Rc<Cell<usize>>,
+    settings: Rc<Settings>,
     used: Rc<Cell<Instant>>,
 }
 
@@ -77,7 +76,7 @@ impl Shared {
     /// A connection for which the endpoint allows no stream at all would never be of use: it
     /// gets one, so that not every request opens another connection.
     fn has_room(&self, most: usize) -> bool {
-        self.streams.get() < most.min(self.most.get()).max(1)
+        self.streams.get() < most.min(self.settings.streams.get()).max(1)
     }
 }
 
@@ -93,20 +92,25 @@ pub struct Link {
 #[derive(Debug)]
 enum Sender {
     Http1(http1::SendRequest<RequestBody>),
-    Http2 { sender: http2::SendRequest<RequestBody>, _stream: Stream },
+    Http2 { sender: http2::SendRequest<RequestBody>, stream: Stream },
 }
 
 /// A place on a shared connection.
 #[derive(Debug)]
 struct Stream {
     streams: Rc<Cell<usize>>,
+    settings: Rc<Settings>,
     used: Rc<Cell<Instant>>,
 }
 
 impl Stream {
     fn take(shared: &Shared) -> Self {
         shared.streams.set(shared.streams.get() + 1);
-        Stream { streams: Rc::clone(&shared.streams), used: Rc::clone(&shared.used) }
+        Stream {
+            streams: Rc::clone(&shared.streams),
+            settings: Rc::clone(&shared.settings),
+            used: Rc::clone(&shared.used),
+        }
     }
 }
 
@@ -187,7 +191,7 @@ impl Pools {
         let mut shared = pool.shared.borrow_mut();
         shared.retain(|conn| !conn.sender.is_closed());
         let conn = shared.iter().find(|conn| conn.has_room(self.limits.pool_streams))?;
-        let sender = Sender::Http2 { sender: conn.sender.clone(), _stream: Stream::take(conn) };
+        let sender = Sender::Http2 { sender: conn.sender.clone(), stream: Stream::take(conn) };
         Some(Link { sender, pool: Rc::clone(pool), is_kept: true })
     }
 
@@ -226,16 +230,16 @@ impl Pools {
         })?;
         let sender = match dialed {
             Dialed::Http1(sender) => Sender::Http1(sender),
-            Dialed::Http2(sender, most) => {
+            Dialed::Http2(sender, settings) => {
                 let conn = Shared {
                     sender: sender.clone(),
-                    most,
+                    settings,
                     streams: Rc::default(),
                     used: Rc::new(Cell::new(Instant::now())),
                 };
                 let stream = Stream::take(&conn);
                 pool.shared.borrow_mut().push(conn);
-                Sender::Http2 { sender, _stream: stream }
+                Sender::Http2 { sender, stream }
             }
         };
         pool.is_http2.set(Some(matches!(sender, Sender::Http2 { .. })));
@@ -275,6 +279,19 @@ fn kind(protocol: &BackendProtocol, http1: bool) -> Kind {
 impl Link {
     pub fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2 { .. })
+    }
+
+    /// Whether the endpoint takes a CONNECT with a protocol over HTTP/2 (RFC 8441). A new
+    /// connection may have to wait a moment for its settings.
+    pub async fn takes_connect(&self) -> bool {
+        let Sender::Http2 { stream, .. } = &self.sender else { return false };
+        for ms in SETTINGS_AFTER_MS {
+            if stream.settings.extended_connect.get() {
+                return true;
+            }
+            sleep(Duration::from_millis(ms)).await;
+        }
+        stream.settings.extended_connect.get()
     }
 
     /// Sends a request and waits for the head of the answer. The error has the request again

@@ -192,8 +192,10 @@ impl Relayed {
         let Answer { mut response, link, in_flight } = *self.answer;
         let status = response.status();
         let agreed = response.headers().get(UPGRADE).cloned();
-        let on_backend =
-            (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
+        // Over HTTP/2 a backend agrees by 200 to what was asked by CONNECT (RFC 8441).
+        let by_connect = link.is_http2() && self.asking.is_some() && status == StatusCode::OK;
+        let agrees = status == StatusCode::SWITCHING_PROTOCOLS || by_connect;
+        let on_backend = agrees.then(|| hyper::upgrade::on(&mut response));
         let (parts, inner) = response.into_parts();
         let mut headers = parts.headers;
         hop_by_hop::strip(&mut headers);
@@ -230,6 +232,7 @@ impl Relayed {
                     on_backend,
                     idle,
                     journey,
+                    _link: link,
                     _in_flight: in_flight,
                     _guard: client.guard(),
                 };

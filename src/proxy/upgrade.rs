@@ -2,7 +2,7 @@
 //!
 //! The engine keeps what a client sends after its head until the backend has answered 101 and
 //! we have said so: bytes are never passed on before (CVE-2026-2833). A WebSocket of an HTTP/2
-//! client (RFC 8441) becomes one of HTTP/1.1 here.
+//! client (RFC 8441) becomes one of HTTP/1.1 here, and the other way for an HTTP/2 backend.
 
 use std::cell::Cell;
 use std::io;
@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -22,6 +23,7 @@ use tokio::task::spawn_local;
 
 use super::balance::InFlight;
 use super::journey::Journey;
+use super::pool::Link;
 use super::server::ConnectionGuard;
 use crate::policy::{RequestHead, ResponseHead};
 use crate::reason::Reason;
@@ -36,6 +38,8 @@ pub struct Asking {
     pub on_client: OnUpgrade,
     /// The client speaks HTTP/2: the head of the answer is 200, not 101.
     pub is_http2: bool,
+    /// Sec-WebSocket-Key of an HTTP/1.1 client: an HTTP/2 backend does not answer it.
+    pub key: Option<HeaderValue>,
 }
 
 /// Makes an extended CONNECT the GET that opens a WebSocket over HTTP/1.1.
@@ -57,9 +61,23 @@ pub fn accepted(
         headers.remove(SEC_WEBSOCKET_ACCEPT);
         return ResponseHead { status: StatusCode::OK, headers };
     }
+    if let Some(accept) = asking.key.as_ref().map(accept)
+        && !headers.contains_key(SEC_WEBSOCKET_ACCEPT)
+    {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, agreed.unwrap_or(asking.protocol.clone()));
     ResponseHead { status: StatusCode::SWITCHING_PROTOCOLS, headers }
+}
+
+/// What a server answers to a Sec-WebSocket-Key (RFC 6455, 4.2.2).
+fn accept(key: &HeaderValue) -> HeaderValue {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key.as_bytes());
+    context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let text = STANDARD.encode(context.finish());
+    HeaderValue::try_from(text).expect("base64 is text")
 }
 
 /// Both sides of a tunnel that is about to open, and what lives as long as it does.
@@ -70,6 +88,7 @@ pub struct Tunnel {
     /// Longest silence of both sides; zero: any.
     pub idle: Duration,
     pub journey: Box<Journey>,
+    pub _link: Link,
     pub _in_flight: InFlight,
     pub _guard: Rc<ConnectionGuard>,
 }

@@ -63,6 +63,19 @@ pub fn backend<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    serving(serve, |_| {})
+}
+
+/// The same, with settings of its own.
+pub fn serving<F>(
+    serve: impl Fn(Request<RecvStream>, h2::server::SendResponse<Bytes>) -> F + Send + Sync + 'static,
+    set: impl FnOnce(&mut h2::server::Builder),
+) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut builder = h2::server::Builder::new();
+    set(&mut builder);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -75,9 +88,9 @@ where
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 counted.fetch_add(1, Ordering::SeqCst);
-                let serve = Arc::clone(&serve);
+                let (serve, builder) = (Arc::clone(&serve), builder.clone());
                 tokio::spawn(async move {
-                    let mut connection = h2::server::handshake(tcp).await.unwrap();
+                    let mut connection = builder.handshake(tcp).await.unwrap();
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         tokio::spawn(serve(request, respond));
                     }
