@@ -36,7 +36,6 @@ pub use backend_tls::{Alpn, BackendTls, Bundle, Roots, SubjectName, TlsSpec, Ver
 pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
-pub use find::is_grpc;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
