@@ -239,6 +239,18 @@ async fn services_are_made_and_only_our_own_are_deleted() {
 }
 
 #[tokio::test]
+async fn a_service_that_cannot_be_made_is_told_until_it_can() {
+    let api = FakeApi::start().await;
+    api.fail(Failure { plural: "services".into(), verb: Some("POST"), status: 422 }, 1);
+    let replica = replica(&api);
+    let invalid = || replica.source.handle().snapshot().invalid_services;
+    build(&replica, vec![service("gw")]);
+    until("it was told", || invalid().contains_key(&Key::new("ns", "gw"))).await;
+    until("it was made", || api.get("services", "ns", "gw").is_some()).await;
+    until("it was forgotten", || invalid().is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_note_becomes_one_event() {
     let api = FakeApi::start().await;
     let replica = replica(&api);

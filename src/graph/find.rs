@@ -73,7 +73,7 @@ fn same(listener: &Listener, host: &str, sections: &Vec<Arc<Section>>) -> bool {
 
 impl Section {
     fn find(&self, head: &RequestHead) -> Option<(RuleId, &str)> {
-        let grpc = !self.grpc.is_empty() && is_grpc(&head.headers);
+        let grpc = !self.grpc.is_empty() && is_call(&head.headers);
         let first = if grpc { under(&self.grpc, head) } else { None };
         first.or_else(|| under(&self.hosts, head))
     }
@@ -83,8 +83,8 @@ fn under<'h>(hosts: &'h HostMap<PathTable>, head: &RequestHead) -> Option<(RuleI
     hosts.matching(&head.host).find_map(|table| table.find(head))
 }
 
-/// Whether a request with these fields is one of gRPC, or of gRPC-Web.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether GRPCRoutes are for a request: gRPC, and gRPC-Web for backends that know it.
+fn is_call(headers: &HeaderMap) -> bool {
     let r#type = headers.get(CONTENT_TYPE);
     r#type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

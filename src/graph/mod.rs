@@ -32,11 +32,10 @@ use std::time::Duration;
 
 pub use attempt::{Retry, RetryBudget};
 pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
-pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
+pub use backend_tls::{Alpn, BackendTls, Bundle, Roots, SubjectName, TlsSpec, Verify, sha256};
 pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;
-pub use find::is_grpc;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
@@ -131,7 +130,8 @@ pub const INGRESS: &str = "ingress";
 /// One listener of a Gateway (its `sectionName`), or the whole of Ingress on a port.
 #[derive(Debug)]
 pub struct Section {
-    /// `gateway/NAMESPACE/NAME/SECTION` or `ingress`: label of metrics and log lines.
+    /// `gateway/NAMESPACE/NAME/SECTION`, the same with `listenerset`, or `ingress`: label of
+    /// metrics and log lines.
     pub name: Arc<str>,
     /// The listener's own filters: they run before a route is looked for, in this order
     /// (GEP-5224).

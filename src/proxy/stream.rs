@@ -136,7 +136,8 @@ impl TlsArrival {
         let mut passage = arrival.begin(StreamKind::Tls);
         let name = server_name.clone().unwrap_or_default();
         passage.sni = server_name;
-        let Some(config) = end_here else {
+        // Without a route there is nothing to shake hands for.
+        let Some(config) = end_here.filter(|_| stream.find(&name).is_some()) else {
             return serve(&arrival.worker, stream, &name, Wire::plain(client), passage).await;
         };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::gateway::Port;
-use super::listeners::{Intake, ListenerState};
+use super::intake::Intake;
+use super::listeners::ListenerState;
 use super::status::Problem;
 
 /// Most listeners of a Gateway and its sets: all of them are looked at in every pass.

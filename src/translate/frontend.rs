@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use super::authorities::Authority;
-use super::listeners::{Intake, ListenerState, Parent};
+use super::intake::Intake;
+use super::listeners::{ListenerState, Parent};
 use super::pass::Pass;
 use super::references::From;
 use super::status::Problem;
@@ -16,6 +17,9 @@ use crate::api::gateway::{
     FrontendTls, FrontendTlsValidation, FrontendValidationMode, GROUP, Gateway, ObjectReference,
 };
 use crate::graph::ClientAuth;
+
+/// The reason of listeners that cannot tell one client from another.
+pub(super) const NO_AUTHORITY: &str = "NoValidCACertificate";
 
 /// What a validation asks of clients.
 #[derive(Clone, Debug)]
@@ -106,14 +110,14 @@ impl<'s> Pass<'s> {
         }
         let clients = match &validation.mode {
             _ if authorities.is_empty() => Err(Problem::new(
-                "NoValidCACertificate",
+                NO_AUTHORITY,
                 format!("{at}.caCertificateRefs"),
                 "none of the Gateway's references leads to a CA certificate, and without one no \
                  client can be verified; see ResolvedRefs",
             )),
             None | Some(FrontendValidationMode::AllowValidOnly) => {
                 ClientAuth::require(&authorities)
-                    .map_err(|message| Problem::new("NoValidCACertificate", at, message))
+                    .map_err(|message| Problem::new(NO_AUTHORITY, at, message))
             }
             Some(FrontendValidationMode::AllowInsecureFallback) => Ok(ClientAuth::Offer),
             Some(FrontendValidationMode::Other(mode)) => {

@@ -72,7 +72,10 @@ impl<'s> Pass<'s> {
             let message = "clients without a valid certificate are let in (AllowInsecureFallback)";
             said.push(Said::yes("InsecureFrontendValidationMode", "ConfigurationChanged", message));
         }
-        if self.snapshot.settings.cluster && gateway.problem.is_none() {
+        let settings = &self.snapshot.settings;
+        let own = matches!(settings.ports, Ports::Own { .. });
+        // Before the Service is there nothing has been decided.
+        if settings.cluster && gateway.problem.is_none() && (own || gateway.service.is_some()) {
             said.push(addresses.said(gateway));
         }
         if gateway.is_default() {

@@ -5,17 +5,16 @@
 //! ports. There is a slice for each port and address family, so that a pod appears in it once
 //! it listens on that port. Only what carries our label and names our controller is touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::addresses;
 use super::endpoints::SERVICE_NAME;
 use super::gateway::{GatewayState, Port};
 use super::gateway_class::Classes;
+use super::gateway_service;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
 use super::{InfrastructureWrite, Key, ObjectKind, Peer, PeerState, Ports};
@@ -112,7 +111,8 @@ impl<'s> Pass<'s> {
             return;
         }
         let there = there.map(|service| &**service);
-        let wanted = wanted(gateway, key, there, &self.snapshot.settings.controller_name);
+        let base = Base { gateway, service: key, controller };
+        let wanted = gateway_service::wanted(base, there);
         // A Gateway whose listeners are all refused keeps its Service, and with it its address.
         let empty =
             wanted.spec.as_ref().and_then(|spec| spec.ports.as_ref()).is_none_or(Vec::is_empty);
@@ -226,16 +226,16 @@ impl<'s> Pass<'s> {
 
 /// What is common to the objects of a Gateway.
 #[derive(Clone, Copy)]
-struct Base<'a> {
-    gateway: &'a GatewayState<'a>,
-    service: &'a Key,
-    controller: &'a str,
+pub(super) struct Base<'a> {
+    pub gateway: &'a GatewayState<'a>,
+    pub service: &'a Key,
+    pub controller: &'a str,
 }
 
 impl Base<'_> {
     /// The metadata of an object, over what stands there: ours wins over the Gateway's
     /// `spec.infrastructure`, and that over everybody else's.
-    fn meta(&self, key: &Key, there: Option<&ObjectMeta>, more: &[(&str, &str)]) -> ObjectMeta {
+    pub fn meta(&self, key: &Key, there: Option<&ObjectMeta>, more: &[(&str, &str)]) -> ObjectMeta {
         let gateway = self.gateway.object;
         let mut meta = there.cloned().unwrap_or_default();
         meta.namespace = Some(key.namespace.clone());
@@ -330,7 +330,7 @@ fn endpoint(peer: &Peer, namespace: Option<&str>) -> Endpoint {
 }
 
 /// By it, a port of the Service and the port of its slices belong together.
-fn port_name((transport, port): Port) -> String {
+pub(super) fn port_name((transport, port): Port) -> String {
     match transport {
         Transport::Tcp => format!("port-{port}"),
         Transport::Udp => format!("port-{port}-udp"),
@@ -342,67 +342,4 @@ fn slice_name(service: &str, (transport, port): Port, family: &str) -> String {
         Transport::Tcp => format!("{service}-{port}-{family}"),
         Transport::Udp => format!("{service}-{port}-udp-{family}"),
     }
-}
-
-/// The Gateway's Service, over what stands there: everything that is not ours to say stays.
-fn wanted(
-    gateway: &GatewayState<'_>,
-    key: &Key,
-    there: Option<&Service>,
-    controller: &str,
-) -> Service {
-    let base = Base { gateway, service: key, controller };
-    let mut service = there.cloned().unwrap_or_default();
-    service.metadata = base.meta(key, there.map(|service| &service.metadata), &[]);
-    let spec = service.spec.get_or_insert_with(ServiceSpec::default);
-    spec.selector = spec.selector.take().filter(BTreeMap::is_empty);
-    let balancer = addresses::wants_balancer(gateway.object);
-    let old = spec.ports.take().unwrap_or_default();
-    let port = |(port, container): (&Port, &super::ports::Container)| {
-        let (protocol, number) = (port.0.as_str(), i32::from(port.1));
-        let same = |old: &&ServicePort| {
-            old.port == number && old.protocol.as_deref().unwrap_or("TCP") == protocol
-        };
-        let mut before = old.iter().find(same).cloned().unwrap_or_default();
-        before.node_port = before.node_port.filter(|_| balancer);
-        ServicePort {
-            name: Some(port_name(*port)),
-            port: number,
-            protocol: Some(protocol.to_owned()),
-            target_port: Some(IntOrString::Int(i32::from(container.number))),
-            ..before
-        }
-    };
-    spec.ports = Some(gateway.containers.iter().map(port).collect());
-    // Later it cannot be changed. One that cannot be had must not keep the Gateway from what else
-    // it asks for.
-    if there.is_none() && gateway.invalid_service.is_none() {
-        spec.cluster_ip = addresses::asked(gateway.object, true).map(str::to_owned);
-    }
-    if balancer {
-        with_balancer(spec, addresses::asked(gateway.object, false));
-    } else {
-        without_balancer(spec);
-    }
-    service
-}
-
-fn with_balancer(spec: &mut ServiceSpec, address: Option<&str>) {
-    // A user may have chosen NodePort; ClusterIP was ours.
-    if spec.type_.as_deref().is_none_or(|old| old == "ClusterIP") {
-        spec.type_ = Some("LoadBalancer".to_owned());
-    }
-    spec.external_traffic_policy.get_or_insert_with(|| "Local".to_owned());
-    spec.load_balancer_ip = address.map(str::to_owned);
-}
-
-/// What belongs to a load balancer must go with it, or the API server refuses the Service.
-fn without_balancer(spec: &mut ServiceSpec) {
-    spec.type_ = Some("ClusterIP".to_owned());
-    spec.external_traffic_policy = None;
-    spec.load_balancer_ip = None;
-    spec.load_balancer_class = None;
-    spec.load_balancer_source_ranges = None;
-    spec.allocate_load_balancer_node_ports = None;
-    spec.health_check_node_port = None;
 }

@@ -5,7 +5,7 @@ use super::ObjectKind;
 use super::backends::{Traffic, Unresolved};
 use super::draft::{Compiled, Reference};
 use super::gateway::GatewayState;
-use super::listeners::Intake;
+use super::intake::Intake;
 use super::pass::Pass;
 use super::references::From;
 use super::routes::{Route, RouteSpec};

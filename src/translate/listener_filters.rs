@@ -6,7 +6,8 @@
 
 use super::external_auth::NoPolicy;
 use super::gateway::GatewayState;
-use super::listeners::{Intake, ListenerState, Parent};
+use super::intake::Intake;
+use super::listeners::{ListenerState, Parent};
 use super::middleware::{Use, reference};
 use super::pass::Pass;
 use super::references::From;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use super::addresses::Addresses;
 use super::gateway::GatewayState;
-use super::listeners::{ListenerState, Namespaces, Owner, Parent};
+use super::listeners::{ListenerState, Owner, Parent};
+use super::namespaces::Namespaces;
 use super::pass::{Pass, created};
 use super::status::{Problem, Said, conditions};
 use super::{Key, ObjectKind, Snapshot};

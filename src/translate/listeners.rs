@@ -1,7 +1,6 @@
 //! Listeners of Gateways and ListenerSets: which of them can serve, with what, and for whose
 //! routes. Which of them are in each other's way is in `conflicts`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,15 +8,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::certificates::{EXPIRED, Parsed};
 use super::gateway::Port;
 use super::hostname;
-use super::pass::{Pass, map_of};
+use super::intake::Intake;
+use super::namespaces::Namespaces;
+use super::pass::Pass;
 use super::references::{From, To};
 use super::status::Problem;
-use super::{Key, ObjectKind, Snapshot};
+use super::{Key, ObjectKind, Snapshot, frontend};
 use crate::api::gateway::{
-    AllowedRoutes, FromNamespaces, GROUP, LabelSelector, Listener, ListenerStatus, Protocol,
-    RouteGroupKind, TlsMode,
+    AllowedRoutes, FromNamespaces, GROUP, Listener, ListenerStatus, RouteGroupKind, TlsMode,
 };
-use crate::graph::{ClientAuth, PolicyId, SectionId, StreamId, Transport};
+use crate::graph::{ClientAuth, PolicyId, SectionId, StreamId};
 
 /// A listener, and what became of it.
 #[derive(Debug)]
@@ -104,98 +104,6 @@ impl Place {
     }
 }
 
-/// What comes in through a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Intake {
-    Http,
-    Https,
-    /// TLS that ends here; what is in it is not looked at.
-    TlsTerminate,
-    /// TLS that goes on to the backend as it is.
-    TlsPassthrough,
-    Tcp,
-    Udp,
-    /// A protocol that is not supported.
-    Unknown,
-}
-
-impl Intake {
-    fn of(listener: &Listener) -> Self {
-        let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_ref());
-        match (&listener.protocol, mode) {
-            (Protocol::Http, _) => Intake::Http,
-            (Protocol::Https, _) => Intake::Https,
-            (Protocol::Tls, Some(TlsMode::Passthrough)) => Intake::TlsPassthrough,
-            (Protocol::Tls, _) => Intake::TlsTerminate,
-            (Protocol::Tcp, _) => Intake::Tcp,
-            (Protocol::Udp, _) => Intake::Udp,
-            (Protocol::Other(_), _) => Intake::Unknown,
-        }
-    }
-
-    /// The kinds of routes that can be attached.
-    pub fn routes(self) -> &'static [&'static str] {
-        match self {
-            Intake::Http | Intake::Https => &["HTTPRoute", "GRPCRoute"],
-            Intake::TlsTerminate => &["TLSRoute", "TCPRoute"],
-            Intake::TlsPassthrough => &["TLSRoute"],
-            Intake::Tcp => &["TCPRoute"],
-            Intake::Udp => &["UDPRoute"],
-            Intake::Unknown => &[],
-        }
-    }
-
-    /// Whether TLS ends here, so that a certificate is needed.
-    pub fn needs_certificate(self) -> bool {
-        matches!(self, Intake::Https | Intake::TlsTerminate)
-    }
-
-    /// Whether a server name or a Host tells its listeners apart.
-    pub fn has_hosts(self) -> bool {
-        !matches!(self, Intake::Tcp | Intake::Udp | Intake::Unknown)
-    }
-
-    pub fn transport(self) -> Transport {
-        if self == Intake::Udp { Transport::Udp } else { Transport::Tcp }
-    }
-}
-
-/// The namespaces whose objects may attach.
-#[derive(Debug)]
-pub(super) enum Namespaces<'s> {
-    All,
-    Same,
-    Selected(&'s LabelSelector),
-    None,
-}
-
-impl<'s> Namespaces<'s> {
-    /// None for a value that is not known.
-    pub fn of(from: &FromNamespaces, selector: Option<&'s LabelSelector>) -> Option<Self> {
-        Some(match from {
-            FromNamespaces::Same => Namespaces::Same,
-            FromNamespaces::All => Namespaces::All,
-            FromNamespaces::None => Namespaces::None,
-            // No selector selects nothing (metav1.LabelSelector).
-            FromNamespaces::Selector => selector.map_or(Namespaces::None, Namespaces::Selected),
-            FromNamespaces::Other(_) => return None,
-        })
-    }
-
-    /// Whether objects of `namespace` may attach to one of the namespace `own`.
-    pub fn allow(&self, snapshot: &Snapshot, own: &str, namespace: &str) -> bool {
-        match self {
-            Namespaces::All => true,
-            Namespaces::Same => own == namespace,
-            Namespaces::Selected(selector) => {
-                let object = snapshot.namespaces.get(&Key::new("", namespace));
-                object.is_some_and(|o| selects(selector, map_of(o.metadata.labels.as_ref())))
-            }
-            Namespaces::None => false,
-        }
-    }
-}
-
 impl ListenerState<'_> {
     /// Whether it serves, provided that its port is bound.
     pub fn serves(&self) -> bool {
@@ -209,9 +117,12 @@ impl ListenerState<'_> {
         self.refused.is_none() && self.conflict.is_none()
     }
 
-    /// Whether nobody else may answer for its hosts, be it that all its answers are errors.
+    /// Whether nobody else may answer for its hosts, be it that it answers with errors or not at
+    /// all: what it was to protect would go on without.
     pub fn claims(&self) -> bool {
-        self.conflict.is_none() && (self.refused.is_none() || self.filters.is_none())
+        let protects =
+            |refused: &Problem| self.filters.is_none() || refused.reason == frontend::NO_AUTHORITY;
+        self.conflict.is_none() && self.refused.as_ref().is_none_or(protects)
     }
 
     /// Its port on the Gateway's Service.
@@ -442,19 +353,4 @@ impl<'s> ListenerState<'s> {
             }
         }
     }
-}
-
-/// Whether a selector chooses an object with these labels; what is not understood does not.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && selector.match_expressions.iter().all(|expression| {
-            let value = labels.get(&expression.key);
-            match expression.operator.as_str() {
-                "In" => value.is_some_and(|value| expression.values.contains(value)),
-                "NotIn" => value.is_none_or(|value| !expression.values.contains(value)),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
 }

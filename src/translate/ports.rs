@@ -106,7 +106,7 @@ fn own(offset: u16, gateways: &mut [GatewayState<'_>]) {
         names.push(gateway.key.to_string());
         let serves = gateway.problem.is_none();
         for listener in gateway.listeners.iter_mut() {
-            if !listener.is_accepted() || !serves {
+            if !listener.claims() || !serves {
                 continue;
             }
             let port = Ports::Own { offset }.own(listener.port);

@@ -78,8 +78,13 @@ impl Graph {
 
     /// A rule for the prefix `path` of every host.
     pub fn rule(&mut self, path: &str, rule: Rule) {
+        self.rule_of("", path, rule);
+    }
+
+    /// The same in a section that claims `host` only.
+    pub fn rule_of(&mut self, host: &str, path: &str, rule: Rule) {
         let id = self.builder.rule(rule);
-        let section = self.builder.section(self.port, "", format!("test/{path}").into());
+        let section = self.builder.section(self.port, host, format!("test/{path}").into());
         let entry = Entry {
             path: PathMatch::Prefix(path.trim_end_matches('/').into()),
             matcher: Matcher::default(),

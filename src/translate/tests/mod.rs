@@ -1,10 +1,12 @@
 //! Objects in, graph, statuses and infrastructure out: one fact a test.
 
+mod addresses;
 mod backend_tls;
 mod gateways;
 mod grpc_routes;
 mod infrastructure;
 mod ingresses;
+mod listener_filters;
 mod listener_sets;
 mod listeners;
 mod measure;
