@@ -12,10 +12,11 @@
 //!
 //! The words used everywhere: **Snapshot** objects at one moment, **Translation** what
 //! translate returns, **RouteGraph** compiled config numbered by generation, **Listener** port
-//! and protocol and TLS, **Section** one Gateway listener on it, **Rule** match, policies and
-//! action, **Policy** one behaviour, **Backend** weighted target, **Endpoint** one address,
-//! **Exchange** one request and its response, **Reason** a typed cause, **Lease** the right to
-//! write, **Drain** stop taking and finish what is held.
+//! and protocol and TLS, **Section** one Gateway listener on it, **Stream** the same for bytes,
+//! **Datagrams** a UDP port, **Rule** match, policies and action, **Policy** one behaviour,
+//! **Backend** weighted target, **Endpoint** one address, **Service** a backend that a policy
+//! asks, **Exchange** one request and its response, **Reason** a typed cause, **Lease** the right
+//! to write, **Drain** stop taking and finish what is held.
 
 pub mod admin;
 pub mod api;

@@ -1,10 +1,12 @@
 //! The pages of `docs/policies/` are made from the CRDs, so that they cannot say anything
-//! else. `TIDEGATE_WRITE=1 cargo test --test docs` writes them anew.
+//! else. `TIDEGATE_WRITE=1 cargo test --test docs` writes them anew. Samples are valid, and what
+//! pages link to is there.
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::{env, fs};
 
 use serde_json::Value;
@@ -13,14 +15,14 @@ use tidegate::api::crd;
 const ATTACH: &str = "\
 ## Where it attaches
 
-- By an HTTPRoute's `ExtensionRef` filter in the same namespace, for one rule:
+- By an `ExtensionRef` filter of an HTTPRoute's or GRPCRoute's rule, or of a listener (experimental channel), in the same namespace:
   `{type: ExtensionRef, extensionRef: {group: tidegate.dev, kind: KIND, name: NAME}}`.
-- By its own `targetRefs`: a Gateway (with `sectionName` one of its listeners), an HTTPRoute (with `sectionName` one of its rules) or an
-  Ingress of the same namespace.
+- By its own `targetRefs`: a Gateway or ListenerSet (with `sectionName` one of its listeners), an HTTPRoute or GRPCRoute (with `sectionName` one
+  of its rules) or an Ingress of the same namespace.
 - By an annotation of an Ingress: `tidegate.dev/ANNOTATION: NAME[,NAME…]`.
 
 Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for. Of policies that change messages, the most specific of one sort
-wins: ExtensionRef, rule, route, listener, Gateway. The object's status says where it applies.
+wins: ExtensionRef, rule, route, listener, ListenerSet, Gateway. The object's status says where it applies.
 ";
 
 fn root() -> PathBuf {
@@ -162,6 +164,55 @@ fn the_pages_of_the_policies_say_what_the_crds_say() {
                 current == text,
                 "docs/policies/{name}: TIDEGATE_WRITE=1 cargo test --test docs"
             );
+        }
+    }
+}
+
+fn samples() -> Vec<PathBuf> {
+    let folders = ["manifests/samples", "manifests/samples/experimental"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root().join(folder)).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|end| end == "yaml")).collect()
+}
+
+#[test]
+fn nothing_is_wrong_with_the_samples_but_what_they_leave_out() {
+    let class = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: \
+                tidegate}\nspec: {controllerName: tidegate.dev/gateway-controller}\n";
+    fs::write(class.path(), text).unwrap();
+    let left_out = ["does not exist; create it", "see ResolvedRefs", "is in none of the files"];
+    for sample in samples() {
+        let mut validate = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = validate.arg("validate").arg(class.path()).arg(&sample).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let wrong: Vec<&str> =
+            text.lines().filter(|line| !left_out.iter().any(|part| line.contains(part))).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+#[test]
+fn the_list_of_samples_names_every_one() {
+    let list = fs::read_to_string(root().join("manifests/samples/README.md")).unwrap();
+    for sample in samples() {
+        let name = sample.strip_prefix(root().join("manifests/samples")).unwrap();
+        let row = format!("| {} |", name.display());
+        assert!(list.contains(&row), "manifests/samples/README.md has no row `{row}`");
+    }
+}
+
+#[test]
+fn what_the_pages_link_to_is_there() {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.chain([root().join("README.md")]);
+    for page in pages.filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap();
+            let there = page.parent().unwrap().join(file).exists();
+            assert!(there, "{}: nothing is at {link}", page.display());
         }
     }
 }

@@ -146,7 +146,7 @@ fn http_2_is_chosen_by_alpn_on_both_sides() {
     let plain = RawBackend::echo();
     let behind =
         Proxy::start(Graph::with(free_port(), tls(&[("a.test", &pair)])).all_to(&[plain.addr]));
-    let roots = Roots::Pem(pair.0.clone().into_bytes());
+    let roots = Roots::pem(pair.0.as_bytes()).unwrap();
     let to_behind = Arc::new(BackendTls::new("a.test", &roots, true).unwrap());
     let mut graph = Graph::with(free_port(), tls(&[("a.test", &pair)]));
     let id = graph.backend("tls", BackendProtocol::Tls(Arc::clone(&to_behind)), &[behind.addr()]);

@@ -127,7 +127,7 @@ fn backends_are_reached_by_tls_and_their_certificates_are_checked() {
     let plain = RawBackend::echo();
     let behind = Proxy::start(graph(free_port(), &plain, tls(&[("backend.test", &pair)])));
     for (roots, expected) in [(&pair, 200), (&certificate(&["backend.test"]), 502)] {
-        let roots = Roots::Pem(roots.0.clone().into_bytes());
+        let roots = Roots::pem(roots.0.as_bytes()).unwrap();
         let client = BackendTls::new("backend.test", &roots, true).unwrap();
         let mut graph = Graph::http(free_port());
         let id = graph.backend("tls", BackendProtocol::Tls(Arc::new(client)), &[behind.addr()]);

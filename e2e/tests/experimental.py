@@ -2,7 +2,8 @@
 
 import uuid
 
-from e2e.lib import http
+from e2e.driver.paths import ROOT
+from e2e.lib import http, kube
 from e2e.lib.manifests import listener, route, route_of, rule
 from e2e.lib.wait import wait_for
 
@@ -38,11 +39,16 @@ def test_an_x_backend_leads_to_a_host_outside_of_the_cluster(t):
         return
     t.peer()
     address = t.gateway()
-    host = f"peer.{t.namespace}.outside.test"
-    t.apply(_backend("outside", type="ExternalHostname", port={"number": 80},
-                     externalHostname={"hostname": host}),
-            route_of("HTTPRoute", "one", _ref("outside"), hostnames=["outside.example"]))
+    # Its name leads to the pod itself: an address of a Service would not be used.
+    t.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"},
+             "spec": {"clusterIP": "None", "selector": {"app": "peer"}, "ports": [{"port": 3000}]}})
+    host = f"{{}}.{t.namespace}.outside.test"
+    for name, to, port in [("outside", "far", 3000), ("inside", "peer", 80)]:
+        t.apply(_backend(name, type="ExternalHostname", port={"number": port},
+                         externalHostname={"hostname": host.format(to)}),
+                route_of("HTTPRoute", name, _ref(name), hostnames=[f"{name}.example"]))
     assert http.get_when(address, "outside.example").service == "peer"
+    assert http.get_when(address, "inside.example", status=503).status == 503
 
 
 def test_a_missing_x_backend_is_named(t):
@@ -93,3 +99,9 @@ def test_a_route_that_asks_for_default_gateways_gets_them(t):
         return not t.get("httproute", "one").get("status", {}).get("parents")
 
     wait_for(left, 15, "the route has no parent any more")
+
+
+def test_every_sample_of_the_channel_is_accepted_by_the_api_server(t):
+    for path in sorted((ROOT / "manifests" / "samples" / "experimental").glob("*.yaml")):
+        text = path.read_text().replace("namespace: default", f"namespace: {t.namespace}")
+        kube.kubectl("apply", "--dry-run=server", "-f", "-", stdin=text)

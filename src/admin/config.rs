@@ -91,11 +91,16 @@ fn forward(graph: &RouteGraph, split: &Split) -> Value {
 }
 
 fn backend(backend: &Backend) -> Value {
-    json!({
+    let mut value = json!({
         "backend": key(backend),
+        "kind": backend.key.kind,
         "protocol": backend.key.protocol,
         "endpoints": backend.endpoints.addrs(),
-    })
+    });
+    if let Some(context) = &backend.key.context {
+        value["context"] = json!(context);
+    }
+    value
 }
 
 fn key(backend: &Backend) -> String {

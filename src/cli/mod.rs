@@ -7,6 +7,7 @@ pub mod crds;
 pub mod demo;
 pub mod drain;
 mod logging;
+mod orphans;
 mod parse;
 pub mod run;
 mod serve;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::orphans::orphans;
 use crate::source::{self, FileProblem, Handle, Origin};
 use crate::translate::{Note, Settings, Snapshot, translate};
 
@@ -40,7 +41,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     // For people: scripts read stdout and the exit code.
     match objects(&world.snapshot()) {
         0 => eprintln!("no object of a kind that Tidegate reads was found"),
-        objects => eprintln!("{objects} objects, {} problems", lines.len()),
+        objects => eprintln!("{objects} objects, {} problem(s)", lines.len()),
     }
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -76,7 +77,7 @@ fn lines(world: &Handle, problems: &[FileProblem]) -> BTreeSet<FileProblem> {
     // Its field and line are among the problems already.
     let undecodable: BTreeSet<_> =
         snapshot.undecodable.iter().map(|u| (u.kind.as_str(), &u.key)).collect();
-    let notes = translate(&snapshot).notes.into_iter();
+    let notes = translate(&snapshot).notes.into_iter().chain(orphans(&snapshot));
     let warnings = notes
         .filter(|note| note.warning && !undecodable.contains(&(note.kind.kind(), &note.key)))
         .map(|note| locate(world, &note));
@@ -140,6 +141,26 @@ mod tests {
         let kind = "a.yaml:12: gateway.networking.k8s.io has no kind \"UdpRout\"; did you mean \
                     UDPRoute?";
         assert!(lines.contains(&kind), "{text}");
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_parent_and_a_class_that_no_file_has_are_told() {
+        let (text, code) = validate(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n\
+             spec:\n  parentRefs:\n  - name: web\n  - {kind: ListenerSet, name: set}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\n\
+             spec:\n  gatewayClassName: tidgate\n  \
+             listeners: [{name: http, protocol: HTTP, port: 80}]\n",
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        let set = "a.yaml:7: HTTPRoute default/a: spec.parentRefs[1]: NotFound: ListenerSet \
+                   default/set is in none of the files; ";
+        assert!(lines[0].starts_with(set), "{text}");
+        let class = "a.yaml:13: Gateway default/web: spec.gatewayClassName: NotFound: GatewayClass \
+                     tidgate is in none of the files; ";
+        assert!(lines[1].starts_with(class), "{text}");
         assert_eq!(code, ExitCode::FAILURE);
     }
 

@@ -39,12 +39,67 @@ pub struct TlsSpec {
 }
 
 /// Whose certificates a TLS client believes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub enum Roots {
     /// The certificate authorities of the machine or image.
     System,
-    /// These certificates, PEM.
-    Pem(Vec<u8>),
+    /// These, shared by all who believe them.
+    Own(Arc<Bundle>),
+}
+
+impl Roots {
+    /// The certificates of a bundle in PEM.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::new`].
+    pub fn pem(pem: &[u8]) -> Result<Self, String> {
+        Ok(Roots::Own(Arc::new(Bundle::new(pem)?)))
+    }
+}
+
+/// Certificates of authorities, ready for use. They may be many, so they are kept once.
+#[derive(Debug)]
+pub struct Bundle {
+    pub store: Arc<RootCertStore>,
+    /// Of what they were made of.
+    digest: [u8; 32],
+}
+
+impl Bundle {
+    /// Reads PEM; there must be at least one certificate, and all must be good.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn new(pem: &[u8]) -> Result<Self, String> {
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| format!("not PEM: {error}"))?;
+            store.add(certificate).map_err(|error| format!("not a CA certificate: {error}"))?;
+        }
+        if store.is_empty() {
+            return Err("there is no certificate; put PEM blocks `BEGIN CERTIFICATE` there".into());
+        }
+        Ok(Bundle { store: Arc::new(store), digest: sha256(pem) })
+    }
+
+    /// The certificates of all of them.
+    pub fn joined(bundles: &[Arc<Bundle>]) -> Arc<Self> {
+        if let [one] = bundles {
+            return Arc::clone(one);
+        }
+        let (mut store, mut digests) = (RootCertStore::empty(), Vec::new());
+        for bundle in bundles {
+            store.extend(bundle.store.roots.iter().cloned());
+            digests.extend(bundle.digest);
+        }
+        Arc::new(Bundle { store: Arc::new(store), digest: sha256(&digests) })
+    }
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    *digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
 }
 
 /// What a certificate must show besides a chain to one of the roots.
@@ -113,10 +168,7 @@ impl TlsSpec {
         }
         match &self.roots {
             Roots::System => put(b"system"),
-            Roots::Pem(pem) => {
-                put(b"pem");
-                put(pem);
-            }
+            Roots::Own(bundle) => put(&bundle.digest),
         }
         // A certificate holds its public key, and so tells keys apart as well.
         for certificate in self.client.iter().flat_map(|client| &client.cert) {
@@ -177,27 +229,11 @@ impl BackendTls {
     }
 }
 
-pub(super) fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
+fn trusted(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
     match roots {
         Roots::System => system_roots(),
-        Roots::Pem(pem) => root_store(pem).map(Arc::new),
+        Roots::Own(bundle) => Ok(Arc::clone(&bundle.store)),
     }
-}
-
-/// The certificates of a bundle, as roots: at least one.
-///
-/// # Errors
-/// A message for the user.
-pub fn root_store(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| format!("not PEM: {error}"))?;
-        store.add(certificate).map_err(|error| format!("not a CA certificate: {error}"))?;
-    }
-    if store.is_empty() {
-        return Err("there is no certificate; put PEM blocks `BEGIN CERTIFICATE` there".into());
-    }
-    Ok(store)
 }
 
 /// Read once: the files of an image do not change.
@@ -216,13 +252,18 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::server::WebPkiClientVerifier;
+
     use super::*;
     use crate::graph::testing::{certified, pem};
 
+    fn own(name: &str) -> Roots {
+        Roots::pem(pem(name).0.as_bytes()).unwrap()
+    }
+
     #[test]
     fn equal_tls_has_one_identity_and_any_difference_another() {
-        let ca = |name| Roots::Pem(pem(name).0.into_bytes());
-        let one = TlsSpec::new("a.example", ca("ca.example"));
+        let one = TlsSpec::new("a.example", own("ca.example"));
         assert_eq!(one.identity(), one.clone().identity());
         let uri = |uri: &str| Verify::Names(vec![SubjectName::Uri(uri.into())]);
         let others = [
@@ -231,7 +272,7 @@ mod tests {
             TlsSpec { verify: uri("a:b"), ..one.clone() },
             TlsSpec { verify: uri("a:c"), ..one.clone() },
             TlsSpec { roots: Roots::System, ..one.clone() },
-            TlsSpec { roots: ca("ca.example"), ..one.clone() },
+            TlsSpec { roots: own("ca.example"), ..one.clone() },
             TlsSpec { alpn: Alpn::Http2, ..one.clone() },
             TlsSpec { only_tls13: true, ..one.clone() },
             TlsSpec { client: Some(certified("one.example")), ..one.clone() },
@@ -245,12 +286,70 @@ mod tests {
     }
 
     #[test]
-    fn names_and_roots_that_cannot_be_used_are_refused() {
-        let empty = Roots::Pem(Vec::new());
-        let message = |name, roots| BackendTls::new(name, roots, true).unwrap_err();
-        assert!(message("a.example", &empty).contains("no certificate"));
-        assert!(
-            message("not a name", &Roots::Pem(pem("a.example").0.into())).contains("host name")
-        );
+    fn names_and_bundles_that_cannot_be_used_are_refused() {
+        assert!(Bundle::new(b"").unwrap_err().contains("no certificate"));
+        let bad = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(Bundle::new(bad).unwrap_err().contains("not a CA certificate"));
+        let message = BackendTls::new("not a name", &own("a.example"), true).unwrap_err();
+        assert!(message.contains("host name"), "{message}");
+    }
+
+    #[test]
+    fn joined_bundles_believe_whom_each_believes() {
+        let new = || Arc::new(Bundle::new(pem("a.example").0.as_bytes()).unwrap());
+        let (a, b) = (new(), new());
+        let joined = Bundle::joined(&[Arc::clone(&a), b]);
+        assert_eq!(joined.store.len(), 2);
+        assert_ne!(joined.digest, a.digest);
+        assert_eq!(Bundle::joined(&[Arc::clone(&a)]).digest, a.digest);
+    }
+
+    /// A handshake with a server for `a.example` that believes `clients`, if it is given; returns
+    /// whether it saw a certificate.
+    fn shake(spec: TlsSpec, clients: Option<&Arc<CertifiedKey>>) -> Result<bool, rustls::Error> {
+        let verifier = clients.map(|client| {
+            let mut store = RootCertStore::empty();
+            store.add(client.cert[0].clone()).unwrap();
+            WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
+                .build()
+                .unwrap()
+        });
+        let verifier = verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS12])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified("a.example"))));
+        let tls = BackendTls::of(&spec).unwrap();
+        let mut client = rustls::ClientConnection::new(tls.config, tls.server_name).unwrap();
+        let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &*wire).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut &*wire).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(server.peer_certificates().is_some())
+    }
+
+    #[test]
+    fn the_client_certificate_is_shown_to_who_asks_for_one() {
+        let spec = TlsSpec { verify: Verify::Nothing, ..TlsSpec::new("a.example", Roots::System) };
+        let client = certified("client.example");
+        assert!(shake(spec.clone(), Some(&client)).is_err());
+        let shows = TlsSpec { client: Some(Arc::clone(&client)), ..spec };
+        assert_eq!(shake(shows.clone(), Some(&client)), Ok(true));
+        assert_eq!(shake(shows, None), Ok(false));
+    }
+
+    #[test]
+    fn the_older_version_of_tls_can_be_left_out() {
+        let spec = TlsSpec { verify: Verify::Nothing, ..TlsSpec::new("a.example", Roots::System) };
+        assert!(shake(spec.clone(), None).is_ok());
+        assert!(shake(TlsSpec { only_tls13: true, ..spec }, None).is_err());
     }
 }

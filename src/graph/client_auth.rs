@@ -12,8 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::Roots;
-use super::backend_tls::trusted;
+use super::Bundle;
 use super::tls::provider;
 
 /// What the clients of a TLS port have to show.
@@ -36,7 +35,7 @@ impl ClientAuth {
     /// # Errors
     /// A message for the user: there is no certificate in `authorities`, or one that is none.
     pub fn require(authorities: &[u8]) -> Result<Self, String> {
-        let roots = trusted(&Roots::Pem(authorities.to_vec()))?;
+        let roots = Bundle::new(authorities)?.store;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .build()
             .map_err(|error| error.to_string())?;

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use attempt::{Retry, RetryBudget};
 pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
-pub use backend_tls::{Alpn, BackendTls, Roots, SubjectName, TlsSpec, Verify, root_store};
+pub use backend_tls::{Alpn, BackendTls, Bundle, Roots, SubjectName, TlsSpec, Verify, sha256};
 pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, SectionId, StreamId};
 pub use client_auth::ClientAuth;

@@ -109,7 +109,12 @@ pub fn regex(field: &str, pattern: &str) -> Result<Regex, Invalid> {
             regex::Error::CompiledTooBig(_) => {
                 format!("{pattern:?} is too big when compiled; use fewer or smaller repetitions")
             }
-            error => format!("not a regular expression: {error}"),
+            // The crate draws the place below the expression, on lines of its own.
+            error => {
+                let text = error.to_string();
+                let cause = text.lines().last().unwrap_or_default();
+                format!("not a regular expression: {}", cause.trim_start_matches("error: "))
+            }
         };
         Invalid::new(field, message)
     })

@@ -78,29 +78,28 @@ where
 {
     let (mut from_client, mut to_client) = split(client);
     let (mut from_backend, mut to_backend) = split(backend);
-    let broke = Cell::new(None);
     let up = async {
         let count = |bytes| progress.count(&progress.received, bytes);
         match way(&mut from_client, &mut to_backend, count).await {
+            Ok(()) => Ok(None),
+            Err(Broken::Sink) => Ok(Some(Reason::UpstreamReset)),
             Err(Broken::Source) => Err(Reason::ClientGone),
-            Err(Broken::Sink) => Ok(broke.set(Some(Reason::UpstreamReset))),
-            Ok(()) => Ok(()),
         }
     };
     let down = async {
         let count = |bytes| progress.count(&progress.sent, bytes);
         match way(&mut from_backend, &mut to_client, count).await {
+            Ok(()) => Ok(None),
+            Err(Broken::Sink) => Ok(Some(Reason::ClientGone)),
             Err(Broken::Source) => Err(Reason::UpstreamReset),
-            Err(Broken::Sink) => Ok(broke.set(Some(Reason::ClientGone))),
-            Ok(()) => Ok(()),
         }
     };
-    tokio::select! {
+    let (up, down) = tokio::select! {
         biased;
-        ended = try_join(up, down) => ended.map(|_| ())?,
+        ended = try_join(up, down) => ended?,
         () = progress.silent(idle) => return Err(Reason::IdleTimeout),
-    }
-    broke.get().map_or(Ok(()), Err)
+    };
+    up.or(down).map_or(Ok(()), Err)
 }
 
 /// Which end of one way broke.

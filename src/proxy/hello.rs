@@ -105,12 +105,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::graph::testing::pem;
     use crate::graph::{BackendTls, Roots};
 
     /// The first bytes of a client that asks for `name`.
     fn hello(name: Option<&str>) -> Vec<u8> {
-        let tls = BackendTls::new("unused.example", &Roots::Pem(pem("ca").0.into()), false);
+        let tls = BackendTls::new("unused.example", &Roots::System, false);
         let mut config = (*tls.unwrap().config).clone();
         config.enable_sni = name.is_some();
         let name = name.unwrap_or("unused.example").to_owned().try_into().unwrap();

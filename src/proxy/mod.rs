@@ -6,6 +6,8 @@
 //!     -> graph.find -> permit                gates and transforms
 //!     -> forward -> balance, pool, connect   to an endpoint
 //!     -> request_body, response_body         streaming, with back-pressure
+//!        server -> hello -> stream -> carry      TCP and TLS that is not HTTP
+//! listener (binds) -> udp                    datagrams in sessions
 //! ```
 //!
 //! Each worker is a thread that shares nothing with the others but the graph, the endpoints

@@ -4,32 +4,25 @@
 //! we have said so: bytes are never passed on before (CVE-2026-2833). A WebSocket of an HTTP/2
 //! client (RFC 8441) becomes one of HTTP/1.1 here, and the other way for an HTTP/2 backend.
 
-use std::cell::Cell;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::task::spawn_local;
 
 use super::balance::InFlight;
+use super::carry::{Progress, carry};
 use super::journey::Journey;
 use super::pool::Link;
 use super::server::ConnectionGuard;
 use crate::policy::{RequestHead, ResponseHead};
 use crate::reason::Reason;
-
-/// Bytes that are held in each direction.
-const BUFFER: usize = 16 * 1024;
 
 /// A client that wants its connection for another protocol.
 #[derive(Debug)]
@@ -106,103 +99,14 @@ impl Tunnel {
             self.journey.reason = Some(Reason::UpstreamReset);
             return;
         };
-        let progress = Rc::new(Progress::default());
-        let mut client = Side::new(client, &progress, Way::Received);
-        let mut backend = Side::new(backend, &progress, Way::Sent);
-        let copying = copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER);
-        tokio::select! {
-            _ = copying => {}
-            () = progress.silent(self.idle) => self.journey.reason = Some(Reason::BackendTimeout),
+        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+        let progress = Progress::default();
+        let ended = carry(&mut client, &mut backend, &progress, self.idle).await;
+        // That a side goes without a word is how many tunnels end.
+        if ended == Err(Reason::IdleTimeout) {
+            self.journey.reason = Some(Reason::BackendTimeout);
         }
         self.journey.received = progress.received.get();
         self.journey.sent = progress.sent.get();
-    }
-}
-
-/// What has passed through a tunnel.
-#[derive(Debug)]
-struct Progress {
-    last: Cell<Instant>,
-    received: Cell<u64>,
-    sent: Cell<u64>,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Progress { last: Cell::new(Instant::now()), received: Cell::new(0), sent: Cell::new(0) }
-    }
-}
-
-impl Progress {
-    /// Returns once nothing has passed for `idle`.
-    async fn silent(&self, idle: Duration) {
-        if idle.is_zero() {
-            return std::future::pending().await;
-        }
-        loop {
-            let until = self.last.get() + idle;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until.into()).await;
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    /// What is read comes from the client.
-    Received,
-    Sent,
-}
-
-/// One side of a tunnel, with its bytes counted as they are read.
-#[derive(Debug)]
-struct Side {
-    io: TokioIo<Upgraded>,
-    progress: Rc<Progress>,
-    way: Way,
-}
-
-impl Side {
-    fn new(upgraded: Upgraded, progress: &Rc<Progress>, way: Way) -> Self {
-        Side { io: TokioIo::new(upgraded), progress: Rc::clone(progress), way }
-    }
-}
-
-impl AsyncRead for Side {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let bytes = (buf.filled().len() - before) as u64;
-        let count = match self.way {
-            Way::Received => &self.progress.received,
-            Way::Sent => &self.progress.sent,
-        };
-        count.set(count.get() + bytes);
-        self.progress.last.set(Instant::now());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Side {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -88,6 +88,11 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// Without the IPv6 form that IPv4 clients have on sockets for both.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 /// Of milliseconds since the Unix epoch.
 pub(super) fn timestamp(ms: u64) -> String {
     i64::try_from(ms)
@@ -178,7 +183,7 @@ fn json(record: &Record<'_>) -> String {
     line.string("timestamp", &timestamp(record.start_ms));
     line.string("request_id", record.request_id);
     line.string("remote_addr", &record.client_ip.to_string());
-    line.string("peer", &record.peer.to_string());
+    line.string("peer", &canonical(record.peer).to_string());
     line.string("method", record.method.as_str());
     line.string("scheme", record.scheme.as_str());
     line.string("host", record.host);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::access_log::{Json, milliseconds, timestamp};
+use super::access_log::{Json, canonical, milliseconds, timestamp};
 use crate::graph::{BackendKey, RouteStats, RuleName};
 use crate::reason::Reason;
 
@@ -59,7 +59,7 @@ pub(super) fn json(record: &StreamRecord<'_>) -> String {
     let mut line = Json::new();
     line.string("timestamp", &timestamp(record.start_ms));
     line.string("remote_addr", &record.peer.ip().to_canonical().to_string());
-    line.string("peer", &record.peer.to_string());
+    line.string("peer", &canonical(record.peer).to_string());
     line.string("protocol", record.kind.as_str());
     line.optional("reason", record.reason.map(|r| r.as_str()));
     line.number("latency_ms", milliseconds(record.duration));
@@ -76,16 +76,19 @@ pub(super) fn json(record: &StreamRecord<'_>) -> String {
     line.end()
 }
 
-/// `TIME ADDR "PROTOCOL LISTENER" RECEIVED SENT LATENCYms …`
+/// `TIME ADDR "PROTOCOL LISTENER" RECEIVED SENT LATENCYms SNI ROUTE -> ENDPOINT REASON`
 pub(super) fn text(record: &StreamRecord<'_>) -> String {
     let mut line = String::with_capacity(256);
+    let port = format!(":{}", record.listener_port);
+    // A connection that is nobody's came to a port all the same.
+    let place = if record.section.is_empty() { port.as_str() } else { record.section };
     let _ = write!(
         line,
         "{} {} \"{} {}\" {} {} {}ms",
         timestamp(record.start_ms),
         record.peer.ip().to_canonical(),
         record.kind.as_str(),
-        record.section.escape_debug(),
+        place.escape_debug(),
         record.bytes_received,
         record.bytes_sent,
         milliseconds(record.duration),
@@ -116,7 +119,7 @@ mod tests {
             start_ms: 1_700_000_000_123,
             duration: Duration::from_micros(1_234),
             upstream: None,
-            peer: ([192, 0, 2, 1], 4711).into(),
+            peer: ([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x201], 4711).into(),
             reason: Some(Reason::NoRoute),
             listener_port: 443,
             section: "gateway/ns/gw/tls",
@@ -140,6 +143,7 @@ mod tests {
         assert_eq!(value["protocol"], "TLS");
         assert_eq!(value["timestamp"], "2023-11-14T22:13:20.123Z");
         assert_eq!(value["sni"], "a.\"example");
+        assert_eq!(value["peer"], "192.0.2.1:4711");
         assert_eq!((&value["bytes_received"], &value["bytes_sent"]), (&3.into(), &5.into()));
         assert_eq!(value["reason"], "NoRoute");
     }

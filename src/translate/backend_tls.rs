@@ -3,6 +3,8 @@
 //! While something of it cannot be had there is no [`TlsSpec`], and no connection may be made:
 //! neither in clear text nor to somebody who has proved nothing.
 
+use std::sync::Arc;
+
 use rustls_pki_types::ServerName;
 
 use super::authorities::Authority;
@@ -14,7 +16,7 @@ use crate::api::gateway::{
     BackendTlsValidation, LocalObjectReference, SubjectAltName, SubjectAltNameType,
     WellKnownCaCertificates,
 };
-use crate::graph::{Roots, SubjectName, TlsSpec, Verify, root_store};
+use crate::graph::{Bundle, Roots, SubjectName, TlsSpec, Verify};
 
 /// Most `subjectAltNames` (BackendTLSPolicy).
 const MAX_NAMES: usize = 5;
@@ -30,7 +32,7 @@ pub(super) struct Validated {
 
 impl Pass<'_> {
     /// Looks through the validation that stands at the field `at` of the object of `from`.
-    pub fn validated(&self, from: From<'_>, at: &str, of: &BackendTlsValidation) -> Validated {
+    pub fn validated(&mut self, from: From<'_>, at: &str, of: &BackendTlsValidation) -> Validated {
         let (roots, unresolved) = self.roots(from, at, of);
         let spec = roots.and_then(|roots| {
             let hostname = precise(&of.hostname)
@@ -42,7 +44,7 @@ impl Pass<'_> {
     }
 
     fn roots(
-        &self,
+        &mut self,
         from: From<'_>,
         at: &str,
         of: &BackendTlsValidation,
@@ -67,43 +69,38 @@ impl Pass<'_> {
                 (Err(wrong("wellKnownCACertificates", message)), None)
             }
             (None, false) => {
-                let (pem, unresolved) = self.bundle(from, at, refs);
-                if pem.is_empty() {
+                let (bundles, unresolved) = self.bundles(from, at, refs);
+                if bundles.is_empty() {
                     let message = "no reference leads to a CA certificate, and without one nobody \
                                    can be believed; see ResolvedRefs";
                     let field = format!("{at}.caCertificateRefs");
                     (Err(Problem::new("NoValidCACertificate", field, message)), unresolved)
                 } else {
-                    (Ok(Roots::Pem(pem)), unresolved)
+                    (Ok(Roots::Own(Bundle::joined(&bundles))), unresolved)
                 }
             }
         }
     }
 
-    /// All certificates of the references that lead to good ones, and what is wrong with the
+    /// The certificates of the references that lead to good ones, and what is wrong with the
     /// first that does not.
-    fn bundle(
-        &self,
+    fn bundles(
+        &mut self,
         from: From<'_>,
         at: &str,
         refs: &[LocalObjectReference],
-    ) -> (Vec<u8>, Option<Problem>) {
-        let (mut bundle, mut unresolved) = (Vec::new(), None);
+    ) -> (Vec<Arc<Bundle>>, Option<Problem>) {
+        let (mut bundles, mut unresolved) = (Vec::new(), None);
         for (i, reference) in refs.iter().enumerate() {
             let LocalObjectReference { group, kind, name } = reference;
-            let good = self
-                .authority(from, Authority { group, kind, name, namespace: None })
-                .and_then(|pem| match root_store(&pem) {
-                    Ok(_) => Ok(pem),
-                    Err(message) => {
-                        Err(("InvalidCACertificateRef", format!("{kind} {name}: {message}")))
-                    }
-                });
+            let pem = self.authority(from, Authority { group, kind, name, namespace: None });
+            let good = pem.and_then(|pem| {
+                let wrong =
+                    |message| ("InvalidCACertificateRef", format!("{kind} {name}: {message}"));
+                self.memo.bundle(&pem).map_err(wrong)
+            });
             match good {
-                Ok(pem) => {
-                    bundle.extend(pem);
-                    bundle.push(b'\n');
-                }
+                Ok(bundle) => bundles.push(bundle),
                 Err((reason, message)) => {
                     // Named otherwise in the status of a Gateway.
                     let reason = match reason {
@@ -115,7 +112,7 @@ impl Pass<'_> {
                 }
             }
         }
-        (bundle, unresolved)
+        (bundles, unresolved)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What costs time to make and depends on its source alone, kept from pass to pass:
-//! certificates by the Secret they stand in, regular expressions by their text, TLS to backends
-//! (and with it the sessions that can be resumed) by its identity.
+//! certificates by the Secret they stand in, regular expressions by their text, bundles of CA
+//! certificates by their digest, TLS to backends (and with it the sessions that can be resumed)
+//! by its identity.
 //!
 //! It changes how long a pass takes and never what it says: [`super::translate`] stays pure in
 //! meaning. What one pass did not use is forgotten by the next.
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use regex::Regex;
 
 use super::certificates::{Parsed, parse};
-use crate::graph::{BackendTls, TlsSpec};
+use crate::graph::{BackendTls, Bundle, TlsSpec, sha256};
 
 /// What the last pass used. All clones of a [`super::Snapshot`] share one.
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ struct Kept {
     /// changed is another one.
     certificates: HashMap<usize, (Arc<Secret>, Certificate)>,
     expressions: HashMap<String, Result<Regex, String>>,
+    bundles: HashMap<[u8; 32], Result<Arc<Bundle>, String>>,
     backend_tls: HashMap<u64, Arc<BackendTls>>,
 }
 
@@ -79,6 +81,17 @@ impl Recall<'_> {
         made
     }
 
+    /// The CA certificates in this PEM.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn bundle(&mut self, pem: &[u8]) -> Result<Arc<Bundle>, String> {
+        let digest = sha256(pem);
+        let last = &mut self.last.bundles;
+        let make = || last.remove(&digest).unwrap_or_else(|| Bundle::new(pem).map(Arc::new));
+        self.now.bundles.entry(digest).or_insert_with(make).clone()
+    }
+
     /// TLS to backends as `spec` says it.
     ///
     /// # Errors
@@ -105,6 +118,7 @@ impl Recall<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{Roots, Verify};
 
     #[test]
     fn an_expression_is_made_once_while_it_is_used() {
@@ -143,5 +157,36 @@ mod tests {
         let other = Arc::new(Secret::default());
         assert!(recall.certificate(&other).is_err());
         assert_eq!(recall.now.certificates.len(), 2);
+    }
+
+    #[test]
+    fn tls_to_backends_is_the_same_while_it_says_the_same() {
+        let memo = Memo::default();
+        let made = |name: &str| {
+            let mut recall = memo.recall();
+            let spec = TlsSpec { verify: Verify::Nothing, ..TlsSpec::new(name, Roots::System) };
+            let made = recall.backend_tls(&spec).unwrap();
+            recall.keep();
+            made
+        };
+        let first = made("a.example");
+        assert!(Arc::ptr_eq(&first, &made("a.example")), "and sessions are resumed");
+        assert!(!Arc::ptr_eq(&first, &made("b.example")));
+        assert!(!Arc::ptr_eq(&first, &made("a.example")), "forgotten meanwhile");
+    }
+
+    #[test]
+    fn certificates_of_authorities_are_read_once() {
+        let memo = Memo::default();
+        let pem = crate::graph::testing::pem("ca.example").0;
+        let read = |pem: &[u8]| {
+            let mut recall = memo.recall();
+            let read = recall.bundle(pem);
+            recall.keep();
+            read
+        };
+        let first = read(pem.as_bytes()).unwrap();
+        assert!(Arc::ptr_eq(&first, &read(pem.as_bytes()).unwrap()));
+        assert!(read(b"none").is_err());
     }
 }

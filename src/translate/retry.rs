@@ -11,11 +11,12 @@ const MAX_ATTEMPTS: u32 = 100;
 /// The longest pause that may be asked for; the request waits in memory for so long.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Reads the field; None if it asks for no further try.
+/// Reads the field. No attempts stay what they are: they switch off what is tried again without
+/// the field, too.
 ///
 /// # Errors
 /// The field below, and a message for the user.
-pub(super) fn read(spec: &HttpRouteRetry) -> Result<Option<Retry>, (&'static str, String)> {
+pub(super) fn read(spec: &HttpRouteRetry) -> Result<Retry, (&'static str, String)> {
     let codes: Result<Vec<u16>, _> = spec.codes.iter().map(|code| code_of(*code)).collect();
     let mut codes = codes?;
     codes.sort_unstable();
@@ -31,7 +32,7 @@ pub(super) fn read(spec: &HttpRouteRetry) -> Result<Option<Retry>, (&'static str
         let most = MAX_BACKOFF.as_secs();
         return Err(("backoff", format!("is too long to keep a request; use at most {most}s")));
     }
-    Ok((attempts > 0).then_some(Retry { codes, attempts, backoff }))
+    Ok(Retry { codes, attempts, backoff })
 }
 
 fn code_of(code: i32) -> Result<u16, (&'static str, String)> {
@@ -49,12 +50,12 @@ mod tests {
     }
 
     #[test]
-    fn one_further_try_is_the_default_and_zero_turns_retries_off() {
+    fn one_further_try_is_the_default_and_zero_is_none_at_all() {
         let retry = read(&spec(&[503, 500, 503], None, Some("100ms")));
         let backoff = Duration::from_millis(100);
-        assert_eq!(retry, Ok(Some(Retry { codes: vec![500, 503], attempts: 1, backoff })));
-        assert_eq!(read(&spec(&[500], Some(0), None)), Ok(None));
-        assert_eq!(read(&spec(&[], Some(100), None)).unwrap().unwrap().attempts, 100);
+        assert_eq!(retry, Ok(Retry { codes: vec![500, 503], attempts: 1, backoff }));
+        assert_eq!(read(&spec(&[500], Some(0), None)).unwrap().attempts, 0);
+        assert_eq!(read(&spec(&[], Some(100), None)).unwrap().attempts, 100);
     }
 
     #[test]

@@ -231,13 +231,20 @@ impl<'s> Pass<'s> {
                 let kinds: BTreeSet<&str> =
                     meant.iter().flat_map(|(_, l)| &l.kinds).map(|k| &*k.kind).collect();
                 let kinds: Vec<&str> = kinds.into_iter().collect();
+                let only = match kinds.is_empty() {
+                    true => String::new(),
+                    false => format!(", only {}", kinds.join(", ")),
+                };
                 format!(
-                    "the listeners of {parent} that are meant take no {kind}, only {}; name \
-                     others, or change their protocol or allowedRoutes",
-                    kinds.join(", ")
+                    "the listeners of {parent} that are meant take no {kind}{only}; name others, \
+                     or change their protocol or allowedRoutes"
                 )
             };
             return no("NotAllowedByListeners", message);
+        }
+        if route.hostnames.is_empty() {
+            let message = "no name in spec.hostnames is valid; correct them";
+            return no("NoMatchingListenerHostname", message.to_owned());
         }
         let meets = |l: &ListenerState<'_>| {
             route.hostnames.iter().any(|name| hostname::intersect(name, &l.hostname))

@@ -279,7 +279,7 @@ fn attempts(
     let below = |part: &str, (field, message)| (format!("{part}.{field}"), message);
     draft.timeouts = timeouts(rule.timeouts).map_err(|error| below("timeouts", error))?;
     if let Some(spec) = rule.retry {
-        draft.retry = retry::read(spec).map_err(|error| below("retry", error))?;
+        draft.retry = Some(retry::read(spec).map_err(|error| below("retry", error))?);
     }
     if let Some(spec) = rule.session {
         let owner = format!("{} {} {at}", route.kind.kind(), route.key);

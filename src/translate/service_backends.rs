@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use super::backends::{Client, Port, Traffic, Unresolved, Wire, backend_key};
 use super::endpoints::{Transport, addresses, external_name, port_of};
 use super::gateway::GatewayState;
+use super::memo::Recall;
 use super::pass::{Pass, map_of};
 use super::status::Problem;
 use super::{Key, ObjectKind, Snapshot};
@@ -85,14 +86,13 @@ impl<'s> Pass<'s> {
         }
         let tls = match policy {
             Some(tls) => tls,
-            None if matches!(wire, Wire::Tls(_)) => annotated(self.snapshot, key, service)?,
+            None if matches!(wire, Wire::Tls(_)) => {
+                annotated(self.snapshot, &mut self.memo, key, service)?
+            }
             None => TlsSpec::new("", Roots::System),
         };
         let protocol = self.protocol(wire, &client, tls).map_err(|message| {
-            let message = format!(
-                "Service {key}: annotations {TLS_HOSTNAME}, {TLS_SECRET}: TLS cannot be spoken: \
-                 {message}"
-            );
+            let message = format!("Service {key}: annotation {TLS_HOSTNAME}: {message}");
             Unresolved::new(Reason::InvalidPolicy, message)
         })?;
         let id = backend_key("Service", key, port, wire, &client);
@@ -141,7 +141,12 @@ impl<'s> Pass<'s> {
 }
 
 /// TLS as the annotations of a Service say it.
-fn annotated(snapshot: &Snapshot, key: &Key, service: &Service) -> Result<TlsSpec, Unresolved> {
+fn annotated(
+    snapshot: &Snapshot,
+    memo: &mut Recall<'_>,
+    key: &Key,
+    service: &Service,
+) -> Result<TlsSpec, Unresolved> {
     let annotations = map_of(service.metadata.annotations.as_ref());
     let invalid = |annotation: &str, message: String| {
         let message = format!("Service {key}: annotation {annotation}: {message}");
@@ -163,7 +168,9 @@ fn annotated(snapshot: &Snapshot, key: &Key, service: &Service) -> Result<TlsSpe
             let ca = data.and_then(|data| data.get("ca.crt"));
             let missing =
                 || format!("Secret {secret} with the key ca.crt does not exist; create it");
-            Roots::Pem(ca.ok_or_else(|| invalid(TLS_SECRET, missing()))?.0.clone())
+            let ca = ca.ok_or_else(|| invalid(TLS_SECRET, missing()))?;
+            let bundle = memo.bundle(&ca.0);
+            Roots::Own(bundle.map_err(|message| invalid(TLS_SECRET, message))?)
         }
     };
     let own = format!("{}.{}.svc", key.name, key.namespace);

@@ -78,8 +78,13 @@ impl Graph {
 
     /// A rule for the prefix `path` of every host.
     pub fn rule(&mut self, path: &str, rule: Rule) {
+        self.rule_of("", path, rule);
+    }
+
+    /// The same in a section that claims `host` only.
+    pub fn rule_of(&mut self, host: &str, path: &str, rule: Rule) {
         let id = self.builder.rule(rule);
-        let section = self.builder.section(self.port, "", format!("test/{path}").into());
+        let section = self.builder.section(self.port, host, format!("test/{path}").into());
         let entry = Entry {
             path: PathMatch::Prefix(path.trim_end_matches('/').into()),
             matcher: Matcher::default(),
@@ -371,7 +376,7 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Tls(Arc::new(ListenerTls::new(map, None, &ClientAuth::None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(443, map, None, &ClientAuth::None)))
 }
 
 impl Raw {
