@@ -46,8 +46,9 @@ fn proxy(clients: &ClientAuth, backend: &RawBackend, shown: &(String, String)) -
     let certified = certified_key(shown.0.as_bytes(), shown.1.as_bytes()).unwrap();
     let mut map = HostMap::default();
     map.insert("a.test", Arc::new(certified));
-    let tls = Protocol::Tls(Arc::new(ListenerTls::new(map, None, clients)));
-    Proxy::start(Graph::with(free_port(), tls).all_to(&[backend.addr]))
+    let port = free_port();
+    let tls = Protocol::Tls(Arc::new(ListenerTls::new(port, map, None, clients)));
+    Proxy::start(Graph::with(port, tls).all_to(&[backend.addr]))
 }
 
 /// A client that believes every server, with or without a certificate of its own.

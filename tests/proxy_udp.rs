@@ -25,7 +25,12 @@ type To<'t> = (u32, Result<&'t [SocketAddr], Reason>);
 
 /// A graph with one UDP port whose rule splits like this.
 fn udp(port: u16, targets: &[To<'_>]) -> RouteGraph {
-    let mut graph = Graph { builder: GraphBuilder::new(), port };
+    udp_ports(&[port], targets)
+}
+
+/// The same with several ports.
+fn udp_ports(ports: &[u16], targets: &[To<'_>]) -> RouteGraph {
+    let mut graph = Graph { builder: GraphBuilder::new(), port: ports[0] };
     let mut split = Split { targets: Vec::new(), total: 0 };
     for (n, (weight, to)) in targets.iter().enumerate() {
         let to = to.map(|to| graph.backend(&format!("udp-{n}"), BackendProtocol::Udp, to));
@@ -33,8 +38,10 @@ fn udp(port: u16, targets: &[To<'_>]) -> RouteGraph {
         split.targets.push(Target { weight: *weight, to, transforms: Vec::new() });
     }
     let rule = graph.builder.rule(Rule::new(rule_name("UDPRoute"), Action::Forward(split)));
-    let stream = graph.builder.udp_stream(port, 5300, "gateway/test/gw/udp".into());
-    graph.builder.stream_route(stream, "", (0, "test/test"), rule);
+    for port in ports {
+        let stream = graph.builder.udp_stream(*port, 5300, "gateway/test/gw/udp".into());
+        graph.builder.stream_route(stream, "", (0, "test/test"), rule);
+    }
     graph.builder.build()
 }
 
@@ -364,4 +371,24 @@ fn much_at_once_is_carried_without_growing() {
     });
     assert_eq!(answered.load(Ordering::Relaxed), 8000);
     assert_eq!(echo.sessions(), 4);
+}
+
+#[test]
+fn a_port_whose_table_is_full_leaves_others_their_share() {
+    let echo = Echo::start("echo");
+    let ports = [free_udp_port(), free_udp_port()];
+    let proxy = Proxy::start_with(udp_ports(&ports, &[(1, Ok(&[echo.addr]))]), |config| {
+        config.workers = 1;
+        config.limits.udp_sessions = 4;
+    });
+    let client = |port: u16| Client::new((Ipv4Addr::LOCALHOST, port));
+    let crowd: Vec<Client> = (0..4).map(|_| client(ports[0])).collect();
+    for one in &crowd {
+        assert_eq!(one.ask("a"), "echo:a");
+    }
+    let [one, two, three] = [(); 3].map(|()| client(ports[1]));
+    assert_eq!((one.ask("b"), two.ask("b")), ("echo:b".to_owned(), "echo:b".to_owned()));
+    three.send("b");
+    assert!(three.is_left_alone(), "more than its share is not to be had");
+    assert_eq!(proxy.metric("tidegate_udp_sessions"), 6.0);
 }

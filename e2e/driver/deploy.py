@@ -56,6 +56,7 @@ def _helm(context, crds: str | None = None, replicas: int | None = None) -> None
             context.log,
             *(tools.path("helm"), "upgrade", "--install", "tidegate", _CHART, *flags),
             *("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout=2m"),
+            "--force-conflicts",  # a test changes a CRD and puts it back
             env=helm_environment(context.cluster),
         )
         kube.wait_available(NAMESPACE, "tidegate")

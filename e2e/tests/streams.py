@@ -207,7 +207,7 @@ def test_open_streams_survive_route_changes(t):
     with OpenStreams(address, seconds=2) as streams:
         for i in range(20):
             t.apply(route_of("TCPRoute", "tcp", _ref(weight=i + 1)),
-                    route_of("TCPRoute", "later", _ref("nowhere")))
+                    route_of("TCPRoute", "tcp-younger", _ref("nowhere")))
     _record(t, "20 changes of the route in use", streams)
 
 

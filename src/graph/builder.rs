@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn tls() -> Protocol {
-        Protocol::Tls(Arc::new(ListenerTls::new(HostMap::default(), None, &ClientAuth::None)))
+        Protocol::Tls(Arc::new(ListenerTls::new(443, HostMap::default(), None, &ClientAuth::None)))
     }
 
     #[test]

@@ -20,7 +20,8 @@ use crate::policy::RequestHead;
 pub enum PathMatch {
     /// The whole path, in normal form.
     Exact(Box<str>),
-    /// A prefix of whole segments, without a trailing slash; empty matches every path.
+    /// A prefix of whole segments; empty matches every path. A slash at its end changes nothing
+    /// but that it goes before the same prefix without one (Ingress v1, `PathTypePrefix`).
     Prefix(Box<str>),
     /// A regular expression over the whole path: anchored by whoever builds it.
     Regex(Regex),
@@ -43,7 +44,7 @@ impl PathMatch {
         match self {
             PathMatch::Exact(path) => (0, Reverse(path.len())),
             PathMatch::Regex(regex) => (1, Reverse(regex.as_str().len())),
-            PathMatch::Prefix(prefix) => (2, Reverse(prefix.trim_end_matches('/').len())),
+            PathMatch::Prefix(prefix) => (2, Reverse(prefix.len())),
         }
     }
 }

@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_prefixes_the_one_with_a_slash_at_its_end_wins() {
+        let table = table(&[prefix("/foo"), prefix("/foo/"), prefix("/foo/bar")]);
+        for (path, rule) in [("/foo", 1), ("/foo/", 1), ("/foo/x", 1), ("/foo/bar", 2)] {
+            assert_eq!(find(&table, path).map(|found| found.0), Some(rule), "{path}");
+        }
+    }
+
+    #[test]
     fn exact_paths_win_over_expressions_and_these_over_prefixes() {
         let table = table(&[
             prefix("/a/b/c"),

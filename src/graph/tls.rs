@@ -24,8 +24,10 @@ impl ListenerTls {
     /// TLS 1.2 and 1.3, HTTP/2 or HTTP/1.1 by ALPN. `certificates` by server name; the one for
     /// every name (the empty pattern) is shown for names that have none of their own, and where
     /// there is no such, their handshakes fail. A client that sends no server name gets that
-    /// one too, or else `first`. `clients` says which certificates the clients must have.
+    /// one too, or else `first`. `clients` says which certificates the clients must have. Sessions
+    /// can be taken up again on the same `port`, the one that is bound, only.
     pub fn new(
+        port: u16,
         certificates: HostMap<Arc<CertifiedKey>>,
         first: Option<Arc<CertifiedKey>>,
         clients: &ClientAuth,
@@ -39,7 +41,7 @@ impl ListenerTls {
             .with_client_cert_verifier(clients.verifier())
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = alpn();
-        resumption(&mut config, clients);
+        resumption(&mut config, port, clients);
         let mut stream_config = config.clone();
         stream_config.alpn_protocols = Vec::new();
         let (config, stream_config) = (Arc::new(config), Arc::new(stream_config));
@@ -50,14 +52,41 @@ impl ListenerTls {
 /// How sessions are taken up again. A resumed session skips the verification of the client, so
 /// a port that asks for certificates resumes none: neither one of another port, nor its own
 /// whose certificate has expired or whose authority is believed no more.
-fn resumption(config: &mut rustls::ServerConfig, clients: &ClientAuth) {
+fn resumption(config: &mut rustls::ServerConfig, port: u16, clients: &ClientAuth) {
     if !matches!(clients, ClientAuth::None) {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         return;
     }
-    if let Some(ticketer) = ticketer() {
-        config.ticketer = ticketer;
+    if let Some(all) = ticketer() {
+        config.ticketer = Arc::new(PortTickets { port, all });
+    }
+}
+
+/// Tickets of one port. In a resumed session no certificate is shown: taken up on another port,
+/// it would let a Gateway pass for any other whose clients somebody leads to it.
+#[derive(Debug)]
+struct PortTickets {
+    port: u16,
+    all: Arc<dyn ProducesTickets>,
+}
+
+impl ProducesTickets for PortTickets {
+    fn enabled(&self) -> bool {
+        self.all.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.all.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.all.encrypt(&[&self.port.to_be_bytes(), plain].concat())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.all.decrypt(cipher)?;
+        plain.strip_prefix(&self.port.to_be_bytes()).map(<[u8]>::to_vec)
     }
 }
 
@@ -176,7 +205,7 @@ mod tests {
         }
         let der = |pattern: &str| map.get_exact(pattern).unwrap().cert[0].to_vec();
         let (exact, wildcard) = (der("a.example.com"), der("*.example.com"));
-        let tls = ListenerTls::new(map, None, &ClientAuth::None);
+        let tls = ListenerTls::new(443, map, None, &ClientAuth::None);
         assert_eq!(shown(&tls, Some("a.example.com")).unwrap(), exact);
         assert_eq!(shown(&tls, Some("A.Example.COM")).unwrap(), exact);
         assert_eq!(shown(&tls, Some("b.c.example.com")).unwrap(), wildcard);
@@ -189,24 +218,26 @@ mod tests {
         let (first, default) = (certified("first.example"), certified("default.example"));
         let mut map = HostMap::default();
         map.insert("first.example", Arc::clone(&first));
-        let tls = ListenerTls::new(map.clone(), Some(Arc::clone(&first)), &ClientAuth::None);
+        let tls = ListenerTls::new(443, map.clone(), Some(Arc::clone(&first)), &ClientAuth::None);
         assert_eq!(shown(&tls, None).unwrap(), first.cert[0].to_vec());
         assert!(shown(&tls, Some("other.example")).is_err());
         map.insert("", Arc::clone(&default));
-        let tls = ListenerTls::new(map, Some(first), &ClientAuth::None);
+        let tls = ListenerTls::new(443, map, Some(first), &ClientAuth::None);
         for sni in [None, Some("other.example")] {
             assert_eq!(shown(&tls, sni).unwrap(), default.cert[0].to_vec());
         }
     }
 
     #[test]
-    fn sessions_can_be_resumed_under_a_later_graph() {
-        let make = || {
-            ListenerTls::new(HostMap::default(), Some(certified("a.example")), &ClientAuth::None)
+    fn sessions_can_be_resumed_under_a_later_graph_but_not_on_another_port() {
+        let tickets = |port| {
+            let first = Some(certified("a.example"));
+            let tls = ListenerTls::new(port, HostMap::default(), first, &ClientAuth::None);
+            Arc::clone(&tls.config.ticketer)
         };
-        let (old, new) = (make(), make());
-        let ticket = old.config.ticketer.encrypt(b"session").unwrap();
-        assert_eq!(new.config.ticketer.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        let ticket = tickets(443).encrypt(b"session").unwrap();
+        assert_eq!(tickets(443).decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert_eq!(tickets(8443).decrypt(&ticket), None);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Relay<'_> {
     /// did not begin with a request, so without a retry of the rule's nothing has to be kept.
     fn kept_bytes(&self) -> usize {
         let may_be_http2 = !matches!(self.graph[self.backend].protocol, BackendProtocol::Http1);
-        let is_kept = self.rule.retry.is_some() || may_be_http2;
+        let retry = self.rule.retry.as_ref();
+        let is_kept = retry.map_or(may_be_http2, |retry| retry.attempts > 0);
         if is_kept { self.client.worker.config.limits.retry_bytes } else { 0 }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! What has passed to a backend is kept, up to a bound, until the answer begins: each attempt
 //! then reads it from the start and goes on with what the client still sends. A longer body is
-//! let go of while it passes, and its request cannot be sent again. Kept data shares memory with
-//! what the engine read; nothing is copied.
+//! let go of while it passes, and its request cannot be sent again. Large parts share memory with
+//! what the engine read; small ones are copied, because they would keep all of a read buffer.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,6 +15,11 @@ use http_body::{Frame, SizeHint};
 
 use super::request_body::{BodyFailed, FromClient, RequestBody};
 use crate::reason::Reason;
+
+/// Parts that are copied, in bytes.
+const SMALL: usize = 4096;
+/// What a part costs besides its bytes: a client may send many that have hardly any.
+const OVERHEAD: usize = 64;
 
 /// The body of one request, over all attempts.
 #[derive(Debug)]
@@ -192,12 +197,13 @@ impl Kept {
 
     fn keep(&mut self, data: &Bytes) {
         self.given += data.len() as u64;
-        self.bytes += data.len();
-        if self.bytes > self.most {
+        self.bytes += data.len() + OVERHEAD;
+        if self.bytes > self.most + OVERHEAD {
             self.let_go();
         }
         if self.keeping {
-            self.data.push_back(data.clone());
+            let is_small = data.len() < SMALL;
+            self.data.push_back(if is_small { Bytes::copy_from_slice(data) } else { data.clone() });
             self.at += 1;
         }
     }

@@ -88,7 +88,6 @@ impl Drop for ConnectionGuard {
 pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
     let graph = worker.graph();
     let Some(listener) = graph.listeners.get(&port).cloned() else { return };
-    drop(graph);
     let Ok(peer) = stream.peer_addr() else { return };
     let public_port = listener.public_port;
     let guard =
@@ -98,21 +97,25 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
         return tracing::debug!(%error, %peer, "a client's socket cannot be used");
     }
     let limits = &worker.config.limits;
+    let arrival = Arrival { worker: Rc::clone(&worker), graph, peer, public_port };
     let (wire, tls, is_http2) = match &listener.protocol {
-        Protocol::Http => match sniff::is_http2(&worker, &stream, limits.header_timeout).await {
-            None => return,
-            Some(is_http2) => (Wire::plain(stream), None, is_http2),
-        },
+        Protocol::Http => {
+            drop(arrival);
+            match sniff::is_http2(&worker, &stream, limits.header_timeout).await {
+                None => return,
+                Some(is_http2) => (Wire::plain(stream), None, is_http2),
+            }
+        }
         Protocol::Tcp(to) => {
             let to = Arc::clone(to);
             drop(listener);
-            return Arrival { worker, peer, public_port }.tcp(to, stream).await;
+            return arrival.tcp(to, stream).await;
         }
         Protocol::Tls(tls) => {
             let stream = if listener.streams.is_empty() {
+                drop(arrival);
                 Peeked::from(stream)
             } else {
-                let arrival = Arrival { worker: Rc::clone(&worker), peer, public_port };
                 match arrival.sort(&listener, stream).await {
                     Sorted::Http(stream) => stream,
                     Sorted::Stream(stream) => {

@@ -16,6 +16,8 @@ use crate::policy::Scheme;
 
 /// Tokens of other backends that a cookie keeps.
 const MOST_OTHERS: usize = 7;
+/// Tokens of a request that are looked at: opening one takes time, and clients can send hundreds.
+const MOST_TOKENS: usize = 16;
 /// Stands between tokens; no token contains it.
 const BETWEEN: char = '.';
 
@@ -39,7 +41,8 @@ impl<'a> Stay<'a> {
         now: u64,
     ) -> Self {
         let mut stay = Stay { session, backend, endpoint: None, others: Vec::new() };
-        for token in values(&session.kind, headers).flat_map(|value| value.split(BETWEEN)) {
+        let tokens = values(&session.kind, headers).flat_map(|value| value.split(BETWEEN));
+        for token in tokens.take(MOST_TOKENS) {
             match session.open(backend, token, now) {
                 Some(endpoint) => stay.endpoint = stay.endpoint.or(Some(endpoint)),
                 None if stay.others.len() < MOST_OTHERS && is_token(token) => {

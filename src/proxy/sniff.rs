@@ -24,6 +24,8 @@ pub async fn is_http2(worker: &Worker, stream: &TcpStream, limit: Duration) -> O
                 return Some(told == Told::Http2);
             }
             if told == Told::Neither {
+                // Bytes that nobody read would make the end of the connection a reset.
+                let _ = stream.try_read(&mut first[..read]);
                 return None;
             }
             // A part of the preface: rare enough to look again a little later.

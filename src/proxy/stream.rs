@@ -23,7 +23,7 @@ use super::passage::Passage;
 use super::peeked::Peeked;
 use super::tls;
 use super::wire::Wire;
-use super::worker::Worker;
+use super::worker::{Graph, Worker};
 use crate::graph::{
     Action, Backend, Listener, ListenerTls, Protocol, RouteGraph, Rule, Stream, TlsUse,
 };
@@ -37,6 +37,9 @@ const MOST_ENDPOINTS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Arrival {
     pub worker: Rc<Worker>,
+    /// Of the moment in which it was accepted: everything about it is found in here, as a part
+    /// of one graph means nothing in another.
+    pub graph: Graph,
     pub peer: SocketAddr,
     /// The port that users connect to.
     pub public_port: u16,
@@ -69,7 +72,7 @@ impl Arrival {
     /// Serves a TCP connection to its end.
     pub async fn tcp(self, stream: Arc<Stream>, client: TcpStream) {
         let passage = self.begin(StreamKind::Tcp);
-        serve(&self.worker, stream, "", Wire::plain(client), passage).await;
+        self.serve(stream, "", Wire::plain(client), passage).await;
     }
 
     /// Reads the server name of a TLS connection and says whose it is. Only for ports that have
@@ -113,6 +116,31 @@ impl Arrival {
     fn begin(&self, kind: StreamKind) -> Passage {
         Passage::begin(&self.worker, kind, self.peer, self.public_port)
     }
+
+    /// Connects a client to the backend of its rule, and carries bytes until both have ended.
+    async fn serve(self, stream: Arc<Stream>, name: &str, mut client: Wire, mut passage: Passage) {
+        let Arrival { worker, graph, .. } = self;
+        passage.section = Some(Arc::clone(&stream.name));
+        let opened = open(&worker, &graph, &stream, name, &mut passage).await;
+        // A stream of hours keeps neither the graph nor the listener that it came by.
+        drop((graph, stream));
+        let (mut backend, in_flight) = match opened {
+            Ok(opened) => opened,
+            Err(reason) => {
+                passage.reason = Some(reason);
+                return reset(client.tcp());
+            }
+        };
+        passage.connected();
+        let idle = worker.config.limits.stream_idle;
+        let ended = carry(&mut client, &mut backend, &passage.progress, idle).await;
+        passage.reason = ended.err();
+        if ended.is_err() {
+            reset(client.tcp());
+            reset(backend.tcp());
+        }
+        drop(in_flight);
+    }
 }
 
 /// What a connection for this server name is for.
@@ -138,14 +166,14 @@ impl TlsArrival {
         passage.sni = server_name;
         // Without a route there is nothing to shake hands for.
         let Some(config) = end_here.filter(|_| stream.find(&name).is_some()) else {
-            return serve(&arrival.worker, stream, &name, Wire::plain(client), passage).await;
+            return arrival.serve(stream, &name, Wire::plain(client), passage).await;
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match tls::accept(client, &config, left).await {
             Ok((client, tls)) => {
                 passage.secured(&tls);
                 drop(config);
-                serve(&arrival.worker, stream, &name, Wire::tls(client), passage).await;
+                arrival.serve(stream, &name, Wire::tls(client), passage).await;
             }
             Err(error) => {
                 passage.section = Some(Arc::clone(&stream.name));
@@ -155,36 +183,6 @@ impl TlsArrival {
             }
         }
     }
-}
-
-/// Connects a client to the backend of its rule, and carries bytes until both have ended.
-async fn serve(
-    worker: &Rc<Worker>,
-    stream: Arc<Stream>,
-    name: &str,
-    mut client: Wire,
-    mut passage: Passage,
-) {
-    passage.section = Some(Arc::clone(&stream.name));
-    let opened = open(worker, &stream, name, &mut passage).await;
-    // A stream of hours does not keep the listener it came by.
-    drop(stream);
-    let (mut backend, in_flight) = match opened {
-        Ok(opened) => opened,
-        Err(reason) => {
-            passage.reason = Some(reason);
-            return reset(client.tcp());
-        }
-    };
-    passage.connected();
-    let idle = worker.config.limits.stream_idle;
-    let ended = carry(&mut client, &mut backend, &passage.progress, idle).await;
-    passage.reason = ended.err();
-    if ended.is_err() {
-        reset(client.tcp());
-        reset(backend.tcp());
-    }
-    drop(in_flight);
 }
 
 /// Lets a socket end with a reset: the other side must not take it for a regular end.
@@ -197,12 +195,12 @@ fn reset(tcp: &TcpStream) {
 /// The rule for `name`, its backend, and a connection to one of that's endpoints.
 async fn open(
     worker: &Worker,
+    graph: &RouteGraph,
     stream: &Stream,
     name: &str,
     passage: &mut Passage,
 ) -> Result<(Wire, InFlight), Reason> {
-    let graph = worker.graph();
-    let (rule, backend) = meet(&graph, stream, name);
+    let (rule, backend) = meet(graph, stream, name);
     if let Some(rule) = rule {
         passage.meets(rule);
     }
@@ -233,7 +231,8 @@ async fn open(
     Err(last)
 }
 
-/// The rule for `name`, and the backend that a new stream is given to.
+/// The rule for `name`, and the backend that a new stream is given to; `stream` is a part of
+/// `graph`.
 pub fn meet<'g>(
     graph: &'g RouteGraph,
     stream: &Stream,

@@ -174,7 +174,7 @@ impl Port {
         let (rule, backend) = meet(graph, &datagrams.stream, "");
         let (Some(rule), backend) = (rule, backend?) else { return Err(Reason::NoRoute) };
         let endpoint = pick(backend, &Tried::new()).ok_or(Reason::NoEndpoints)?;
-        self.make_room()?;
+        self.make_room(graph.datagrams.len())?;
         let (client, public_port) = (between.client, datagrams.public_port);
         let mut passage = Passage::begin(worker, StreamKind::Udp, client, public_port);
         passage.section = Some(datagrams.stream.name.clone());
@@ -187,8 +187,9 @@ impl Port {
         Ok(session)
     }
 
-    /// Gives up a silent session if there are as many as there may be.
-    fn make_room(&self) -> Result<(), Reason> {
+    /// Gives up a silent session if there are as many as there may be. Each of all `ports` has
+    /// an equal share that others cannot take: so there may be twice as many for a while.
+    fn make_room(&self, ports: usize) -> Result<(), Reason> {
         let worker = &self.worker;
         if worker.common.pressure.is_critical() {
             return Err(Reason::Overloaded);
@@ -197,6 +198,9 @@ impl Port {
             return Ok(());
         }
         let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() < (worker.common.session_cap / ports.max(1)).max(1) {
+            return Ok(());
+        }
         let silence = |session: &Rc<Session>| session.progress.silence();
         let given_up = sessions.give_up_one(silence).ok_or(Reason::Overloaded)?;
         given_up.end(Some(Reason::Overloaded));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use hickory_resolver::TokioResolver;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
 use super::state::Awaited;
@@ -19,8 +19,10 @@ use super::world::Handle;
 const SHORTEST: Duration = Duration::from_secs(5);
 /// An answer is used at most so long.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Names asked for at the same time.
-const AT_ONCE: usize = 16;
+/// Names asked for at the same time, and how long one may take: more than one namespace may have
+/// of them, so that no zone whose servers are silent keeps the names of others waiting.
+const AT_ONCE: usize = 128;
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Names that are looked at, by the alphabet.
 const MOST: usize = 1000;
 /// Addresses of one name, the smallest first.
@@ -46,9 +48,10 @@ pub(super) async fn run(world: Handle) {
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     loop {
         wanted.mark_unchanged();
-        let hosts = world.wanted_hosts();
-        if hosts.len() > MOST {
-            warn!(names = hosts.len(), "more external names than {MOST}: the rest stay unresolved");
+        let (hosts, left_out) = world.wanted_hosts();
+        if hosts.len() > MOST || left_out > 0 {
+            let names = hosts.len();
+            warn!(names, left_out, "too many external names: the rest stay unresolved");
         }
         round(&resolver, hosts.into_iter().take(MOST).collect(), &mut known).await;
         publish(&world, &known);
@@ -97,7 +100,8 @@ async fn resolve(resolver: &Option<TokioResolver>, host: &str) -> Option<Known> 
     if let Some(addresses) = literal(host) {
         return Some(Known { addresses: Some(addresses), again: None });
     }
-    match resolver.as_ref()?.lookup_ip(absolute(host)).await {
+    let asked = timeout(PATIENCE, resolver.as_ref()?.lookup_ip(absolute(host))).await;
+    match asked.inspect_err(|_| debug!(host, "cannot be resolved in time")).ok()? {
         Ok(found) => {
             let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
             let mut addresses: Vec<IpAddr> = found.iter().collect();

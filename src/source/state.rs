@@ -16,6 +16,8 @@ use crate::translate::{Key, ObjectKind, Objects, Settings, Snapshot, Undecodable
 
 /// Names that the objects of one namespace may ask for together: so many are fetched at most.
 const MOST_OF_NAMESPACE: usize = 256;
+/// Host names that are resolved for the objects of one namespace.
+const MOST_HOSTS: usize = 64;
 
 /// Who brings objects: one list and watch, or one way of reading them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -281,6 +283,26 @@ impl State {
         (names, left_out)
     }
 
+    /// The host names that Services and XBackends point to, and how many are left out: nobody can
+    /// take the turns of other namespaces.
+    pub fn wanted_hosts(&self) -> (BTreeSet<String>, usize) {
+        let (mut hosts, mut left_out) = (BTreeSet::new(), 0);
+        let mut namespaces: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+        for ((kind, referrer), wants) in &self.wants {
+            let Some(host) = wants.host.as_deref().filter(|_| self.resolves(*kind)) else {
+                continue;
+            };
+            let taken = namespaces.entry(referrer.namespace.as_str()).or_default();
+            if taken.len() >= MOST_HOSTS && !taken.contains(host) {
+                left_out += 1;
+                continue;
+            }
+            taken.insert(host);
+            hosts.insert(host.to_owned());
+        }
+        (hosts, left_out)
+    }
+
     /// The host name that an object of this kind wants is resolved: that of a Service only where
     /// ExternalName Services may be backends at all.
     pub fn resolves(&self, kind: ObjectKind) -> bool {
@@ -298,5 +320,25 @@ impl State {
             self.snapshot.undecodable = Arc::new(self.undecodable.values().cloned().collect());
         }
         self.snapshot.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_one_namespace_leave_room_for_those_of_others() {
+        let mut state = State::new(Arc::default());
+        state.resolving = true;
+        let mut want = |namespace: &str, name: String| {
+            let wants = Wants { host: Some(format!("{name}.example")), ..Wants::default() };
+            state.wants.insert((ObjectKind::XBackend, Key::new(namespace, name)), wants);
+        };
+        (0..1000).for_each(|n| want("a", format!("a{n:04}")));
+        want("b", "z".to_owned());
+        let (hosts, left_out) = state.wanted_hosts();
+        assert_eq!((hosts.len(), left_out), (MOST_HOSTS + 1, 1000 - MOST_HOSTS));
+        assert!(hosts.contains("z.example"));
     }
 }

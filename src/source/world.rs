@@ -288,11 +288,9 @@ impl Handle {
         self.lock().wanted_names()
     }
 
-    /// The host names that ExternalName Services and XBackends point to.
-    pub(super) fn wanted_hosts(&self) -> BTreeSet<String> {
-        let state = self.lock();
-        let wants = state.wants.iter().filter(|((kind, _), _)| state.resolves(*kind));
-        wants.filter_map(|(_, wants)| wants.host.clone()).collect()
+    /// See [`State::wanted_hosts`].
+    pub(super) fn wanted_hosts(&self) -> (BTreeSet<String>, usize) {
+        self.lock().wanted_hosts()
     }
 
     pub(super) fn subscribe_wanted(&self) -> watch::Receiver<()> {

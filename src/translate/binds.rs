@@ -78,7 +78,7 @@ impl Binds {
             match bind {
                 Bind::Http { public } => graph.listener(port, public, Protocol::Http),
                 Bind::Tls { public, tls: Tls { certificates, first, clients } } => {
-                    let tls = ListenerTls::new(certificates, first, &clients);
+                    let tls = ListenerTls::new(port, certificates, first, &clients);
                     graph.listener(port, public, Protocol::Tls(Arc::new(tls)));
                 }
                 Bind::Stream => {}

@@ -2,7 +2,7 @@
 //! EndpointSlice changes, without a pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -70,7 +70,7 @@ impl Transport {
 }
 
 /// The Service that a slice belongs to.
-fn service_of(slice: &EndpointSlice) -> Option<&str> {
+pub(super) fn service_of(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.labels.as_ref()?.get(SERVICE_NAME).map(String::as_str)
 }
 
@@ -155,11 +155,22 @@ pub(super) fn external(
     (sorted.into_iter().collect(), no.first().map(|ip| **ip))
 }
 
+/// Where machines in clouds are told their secrets, besides the link-local addresses: Azure,
+/// Alibaba Cloud, AWS and Google Cloud.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
 /// Addresses that are no pod's. In a cluster whoever may write EndpointSlices or owns the zone
 /// of an external name would reach by them what only this pod can: its own loopback, and with
 /// it `/drain`, or the metadata service of its node. Who writes files owns the machine.
 fn is_special(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+    let ip = ip.to_canonical();
+    match ip {
+        _ if METADATA.contains(&ip) => true,
         IpAddr::V4(ip) => {
             let this_network = ip.octets()[0] == 0;
             this_network

@@ -12,7 +12,7 @@ use super::annotations::Annotations;
 use super::backends::{Port, Traffic, Unresolved};
 use super::certificates::EXPIRED;
 use super::hostname;
-use super::matches::{absolute, prefix};
+use super::ingress_path::{path_match, spellings};
 use super::middleware::Use;
 use super::pass::{Pass, created, map_of};
 use super::status::Problem;
@@ -198,17 +198,13 @@ impl<'s> Pass<'s> {
         order: (u32, u32),
     ) {
         let value = path.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-        let matched = match (path.path_type.as_str(), absolute(value)) {
-            (_, Err(message)) => Err(message),
-            ("Exact", Ok(value)) => Ok(PathMatch::Exact(value.into())),
-            ("Prefix" | "ImplementationSpecific", Ok(value)) => Ok(prefix(&value)),
-            (other, Ok(_)) => Err(format!("pathType {other:?} is not supported; use Prefix")),
-        };
-        match matched {
-            Ok(matched) => self.serve_path(source, at, host, matched, &path.backend, order),
-            Err(message) => {
-                let problem = Problem::new("UnsupportedValue", format!("{at}.path"), message);
-                self.warn(ObjectKind::Ingress, source.key, &source.object.metadata, &problem);
+        for value in spellings(value) {
+            match path_match(&path.path_type, &value) {
+                Ok(matched) => self.serve_path(source, at, host, matched, &path.backend, order),
+                Err(message) => {
+                    let problem = Problem::new("UnsupportedValue", format!("{at}.path"), message);
+                    self.warn(ObjectKind::Ingress, source.key, &source.object.metadata, &problem);
+                }
             }
         }
     }

@@ -142,7 +142,7 @@ fn path_match(path: &api::PathMatch, memo: &mut Recall<'_>) -> Result<PathMatch,
 }
 
 /// A prefix of whole segments.
-pub(super) fn prefix(path: &str) -> PathMatch {
+fn prefix(path: &str) -> PathMatch {
     PathMatch::Prefix(path.trim_end_matches('/').into())
 }
 

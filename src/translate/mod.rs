@@ -26,6 +26,7 @@ mod gateway_status;
 mod hostname;
 mod infrastructure;
 mod ingress;
+mod ingress_path;
 mod ingress_status;
 mod intake;
 mod links;

@@ -19,6 +19,15 @@ enum Found {
     Missing(ParentReference, Problem),
 }
 
+/// An object that a policy names.
+#[derive(Default)]
+struct Target<'a> {
+    /// Whether we have a say about it.
+    is_ours: bool,
+    /// The parts of it that can be named.
+    sections: Vec<&'a str>,
+}
+
 impl<'s> Pass<'s> {
     pub fn policy_statuses(&mut self, gateways: &[GatewayState<'s>], by_key: &ByKey<'s>) {
         let objects = std::mem::take(&mut self.policies.objects);
@@ -102,68 +111,61 @@ impl<'s> Pass<'s> {
             Found::Missing(ancestor.clone(), problem)
         };
         let kind = format!("{} {key}", target.kind);
-        let no_section = || {
-            missing(format!(
-                "{kind} has no section {}; name one that it has",
-                section.unwrap_or("")
-            ))
-        };
-        let gone = || missing(format!("{kind} does not exist; create it"));
-        match (target.group.as_str(), target.kind.as_str()) {
-            (GROUP, "Gateway") => match by_key.get(&key) {
-                None if self.snapshot.gateways.contains_key(&key) => Found::Foreign,
-                None => gone(),
-                Some(place) => {
-                    let listeners = || gateways[*place].own();
-                    let known = |name| listeners().any(|l| l.spec.name == name);
-                    if section.is_none_or(known) { Found::Here(ancestor) } else { no_section() }
-                }
-            },
-            (GROUP, "ListenerSet") => match self.snapshot.listener_sets.get(&key) {
-                None => gone(),
-                Some(set) => {
-                    let known = |name| set.spec.listeners.iter().any(|l| l.name == name);
-                    let ours = gateways.iter().any(|g| g.sets.iter().any(|set| *set.key == key));
-                    match section.is_none_or(known) {
-                        _ if !ours => Found::Foreign,
-                        true => Found::Here(ancestor),
-                        false => no_section(),
-                    }
-                }
-            },
-            (GROUP, "HTTPRoute" | "GRPCRoute") => match self.rule_names(&target.kind, &key) {
-                None => gone(),
-                Some((kind, names)) => {
-                    if !self.our_routes.contains(&(kind, &key)) {
-                        Found::Foreign
-                    } else if section.is_none_or(|section| names.contains(&section)) {
-                        Found::Here(ancestor)
-                    } else {
-                        no_section()
-                    }
-                }
-            },
-            (NETWORKING, "Ingress") => match self.snapshot.ingresses.contains_key(&key) {
-                true if section.is_none() => Found::Here(ancestor),
-                true => no_section(),
-                false => gone(),
-            },
-            (group, kind) => missing(format!(
-                "{kind} of group {group:?} is not supported; use Gateway, ListenerSet, HTTPRoute, \
-                 GRPCRoute or Ingress"
+        match self.targeted(target, &key, gateways, by_key) {
+            Err(()) => missing(format!(
+                "{} of group {:?} is not supported; use Gateway, ListenerSet, HTTPRoute, \
+                 GRPCRoute or Ingress",
+                target.kind, target.group
             )),
+            Ok(None) => missing(format!("{kind} does not exist; create it")),
+            Ok(Some(Target { is_ours: false, .. })) => Found::Foreign,
+            Ok(Some(Target { sections, .. })) => match section {
+                Some(name) if !sections.contains(&name) => {
+                    missing(format!("{kind} has no section {name}; name one that it has"))
+                }
+                _ => Found::Here(ancestor),
+            },
         }
     }
 
-    /// The kind of a route that policies can target, and the names of its rules.
-    fn rule_names(&self, kind: &str, key: &Key) -> Option<(ObjectKind, Vec<&'s str>)> {
-        if kind == ObjectKind::GrpcRoute.kind() {
-            let rules = &self.snapshot.grpc_routes.get(key)?.spec.rules;
-            let names = rules.iter().filter_map(|rule| rule.name.as_deref());
-            return Some((ObjectKind::GrpcRoute, names.collect()));
-        }
-        let rules = &self.snapshot.http_routes.get(key)?.spec.rules;
-        let names = rules.iter().filter_map(|rule| rule.name.as_deref());
-        Some((ObjectKind::HttpRoute, names.collect()))
+    /// The object that a policy names, if it exists.
+    ///
+    /// # Errors
+    /// Policies cannot target objects of its kind.
+    fn targeted<'a>(
+        &'a self,
+        target: &TargetRef,
+        key: &Key,
+        gateways: &'a [GatewayState<'s>],
+        by_key: &ByKey<'s>,
+    ) -> Result<Option<Target<'a>>, ()> {
+        let snapshot = self.snapshot;
+        let is_ours = |kind| self.our_routes.contains(&(kind, key));
+        Ok(match (target.group.as_str(), target.kind.as_str()) {
+            (GROUP, "Gateway") => match by_key.get(key) {
+                Some(place) => {
+                    let sections = gateways[*place].own().map(|l| l.spec.name.as_str());
+                    Some(Target { is_ours: true, sections: sections.collect() })
+                }
+                None => snapshot.gateways.get(key).map(|_| Target::default()),
+            },
+            (GROUP, "ListenerSet") => snapshot.listener_sets.get(key).map(|set| Target {
+                is_ours: gateways.iter().any(|g| g.sets.iter().any(|set| set.key == key)),
+                sections: set.spec.listeners.iter().map(|l| l.name.as_str()).collect(),
+            }),
+            (GROUP, "HTTPRoute") => snapshot.http_routes.get(key).map(|route| Target {
+                is_ours: is_ours(ObjectKind::HttpRoute),
+                sections: route.spec.rules.iter().filter_map(|r| r.name.as_deref()).collect(),
+            }),
+            (GROUP, "GRPCRoute") => snapshot.grpc_routes.get(key).map(|route| Target {
+                is_ours: is_ours(ObjectKind::GrpcRoute),
+                sections: route.spec.rules.iter().filter_map(|r| r.name.as_deref()).collect(),
+            }),
+            (NETWORKING, "Ingress") => {
+                let there = snapshot.ingresses.contains_key(key);
+                there.then(|| Target { is_ours: true, sections: Vec::new() })
+            }
+            _ => return Err(()),
+        })
     }
 }

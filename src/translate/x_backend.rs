@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
 use super::ancestors::{XBACKEND, gateway_ref};
 use super::backend_tls::precise;
 use super::backends::{Traffic, Unresolved, Wire};
+use super::endpoints::service_of;
 use super::pass::Pass;
 use super::references::From;
 use super::status::{Problem, Said};
 use super::x_backend_service::Made;
-use super::{Key, ObjectKind, session};
+use super::{Key, ObjectKind, Objects, session};
 use crate::api::gateway::{
     SecretObjectReference, X_GROUP, XBackend, XBackendProtocol, XBackendTls, XBackendTlsMode,
     XBackendType,
@@ -81,6 +84,7 @@ impl<'s> Pass<'s> {
         let ips = services.flat_map(|spec| spec.cluster_ips.iter().flatten());
         let mut inside: BTreeSet<IpAddr> = ips.filter_map(|ip| ip.parse().ok()).collect();
         inside.extend(snapshot.peers.iter().map(|peer| peer.ip));
+        inside.extend(inner(&snapshot.endpoint_slices));
         self.x_backends = XBackends { all, made: Made::find(snapshot), inside };
     }
 
@@ -232,6 +236,19 @@ impl Wanted {
             (Traffic::Grpc, _) => pick(Wire::H2c, Alpn::Http2),
         }
     }
+}
+
+/// The addresses of pods and of the API server.
+fn inner(slices: &Objects<EndpointSlice>) -> impl Iterator<Item = IpAddr> {
+    let endpoints = slices.iter().flat_map(|(key, slice)| {
+        let is_api = key.namespace == "default" && service_of(slice) == Some("kubernetes");
+        let of_pod = |endpoint: &Endpoint| {
+            endpoint.target_ref.as_ref().is_some_and(|to| to.kind.as_deref() == Some("Pod"))
+        };
+        slice.endpoints.iter().flatten().filter(move |endpoint| is_api || of_pod(endpoint))
+    });
+    let addresses = endpoints.flat_map(|endpoint| &endpoint.addresses);
+    addresses.filter_map(|address| Some(address.parse::<IpAddr>().ok()?.to_canonical()))
 }
 
 fn place(object: &XBackend, cluster: bool) -> Result<Place, Problem> {

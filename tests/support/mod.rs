@@ -376,7 +376,7 @@ pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Tls(Arc::new(ListenerTls::new(map, None, &ClientAuth::None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(443, map, None, &ClientAuth::None)))
 }
 
 impl Raw {

@@ -60,7 +60,7 @@ pub fn tls_backend(
     let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
     let mut map = HostMap::default();
     map.insert("", Arc::new(certified));
-    let tls = ListenerTls::new(map, None, &ClientAuth::None);
+    let tls = ListenerTls::new(443, map, None, &ClientAuth::None);
     RawBackend::start(move |raw, _| {
         let connection = ServerConnection::new(Arc::clone(&tls.stream_config)).unwrap();
         serve(StreamOwned::new(connection, raw.stream));

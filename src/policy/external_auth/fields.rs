@@ -77,6 +77,23 @@ pub(super) fn is_of_message(name: &HeaderName) -> bool {
 /// Changes the fields of a request that a service may change.
 pub(super) fn edit_request(headers: &mut HeaderMap, edit: HeaderEdit) {
     if !is_of_proxy(&edit.name) {
+        remove_look_alikes(headers, &edit.name);
         edit.apply(headers);
+    }
+}
+
+/// Removes what a client wrote under names that CGI-like backends take for `name`: `x_user` for
+/// `x-user`.
+pub(super) fn remove_look_alikes(headers: &mut HeaderMap, name: &HeaderName) {
+    let plain = name.as_str().replace('_', "-");
+    let is_like = |other: &&HeaderName| *other != name && other.as_str().replace('_', "-") == plain;
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|other| other.as_str().contains('_') || name.as_str().contains('_'))
+        .filter(is_like)
+        .cloned()
+        .collect();
+    for other in found {
+        headers.remove(other);
     }
 }

@@ -93,6 +93,7 @@ impl Http {
     fn take_over(&self, headers: &mut HeaderMap, answer: &HeaderMap) {
         for name in &self.taken {
             headers.remove(name);
+            fields::remove_look_alikes(headers, name);
         }
         let all = self.taken.is_empty();
         let is_taken = |name: &HeaderName| match all {
@@ -101,6 +102,7 @@ impl Http {
         };
         for name in answer.keys().filter(|name| is_taken(name)) {
             headers.remove(name);
+            fields::remove_look_alikes(headers, name);
             for value in answer.get_all(name) {
                 headers.append(name, value.clone());
             }

@@ -183,7 +183,10 @@ fn what_is_listed_comes_from_the_service_alone() {
     let fake = Fake::answers(200, &[("x-user", "ann"), ("x-other", "1")], "");
     let allowed_response_headers = strings(&["X-User", "x-group"]);
     let policy = http(HttpSpec { allowed_response_headers, ..HttpSpec::default() });
-    let mut ex = get(&fake, &[("x-user", "evil"), ("x-group", "admin"), ("x-mine", "1")]);
+    let mut ex = get(
+        &fake,
+        &[("x-user", "evil"), ("x-group", "admin"), ("x-mine", "1"), ("x_user", "evil")],
+    );
     assert!(answer(&policy, &mut ex).is_none());
     assert_eq!(fields(&ex.request.headers), ["x-mine: 1", "x-user: ann"]);
 }
@@ -326,7 +329,7 @@ fn a_yes_by_grpc_changes_request_and_answer() {
         })),
     });
     let policy = grpc(&[]);
-    let mut ex = get(&fake, &[&[("x-user", "evil")], ASK].concat());
+    let mut ex = get(&fake, &[&[("x-user", "evil"), ("x_user", "evil")], ASK].concat());
     assert!(answer(&policy, &mut ex).is_none());
     let expected = ["cookie: a=b", "x-one: 1", "x-one: 2", "x-one: 3", "x-user: ann"];
     assert_eq!(fields(&ex.request.headers), expected);

@@ -28,6 +28,10 @@ impl<S> Default for Table<S> {
 }
 
 impl<S> Table<S> {
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub fn get(&self, between: &Between) -> Option<&S> {
         self.places.get(between).map(|place| &self.sessions[*place].1)
     }

@@ -237,3 +237,17 @@ fn there_is_room_for_the_conditions_of_others() {
     assert_eq!(status["conditions"].as_array().unwrap().len(), 8, "the most that is allowed");
     assert_eq!(condition(&status["conditions"], "Programmed"), "True/Programmed");
 }
+
+#[test]
+fn a_listener_with_a_broken_filter_keeps_its_hosts_also_where_it_binds_its_own_port() {
+    let wide = "  - {name: wide, port: 80, protocol: HTTP}\n";
+    let broken = "  - {name: guarded, port: 80, protocol: HTTP, hostname: a.example, filters: {requests: [{type: ExternalAuth}]}}\n";
+    let route = route("r", "  rules: [{backendRefs: [{name: app, port: 8080}]}]");
+    for listeners in [[wide, broken].concat(), [broken, wide].concat()] {
+        let snapshot = world(&[&gateway(&listeners), SERVICE, &route]);
+        let translation = translate(&snapshot);
+        assert_eq!(outcome(&translation.graph, 80, "a.example", "/"), "InvalidPolicy");
+        assert_eq!(of_listener(&translation, "guarded", "Accepted"), "False/InvalidListenerFilter");
+        assert_eq!(outcome(&translation.graph, 80, "b.example", "/"), "app*1");
+    }
+}

@@ -82,6 +82,33 @@ spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7], ports: [{port: 443}]}";
 }
 
 #[test]
+fn a_host_outside_leads_neither_to_pods_nor_to_the_api_server() {
+    let slice = |namespace: &str, service: &str, endpoint: &str| {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {service}-1
+  namespace: {namespace}
+  labels: {{kubernetes.io/service-name: {service}}}
+addressType: IPv4
+endpoints: [{endpoint}]
+ports: [{{port: 8080}}]"
+        )
+    };
+    let pod = slice("other", "db", "{addresses: [10.244.3.9], targetRef: {kind: Pod, name: db-0}}");
+    let api = slice("default", "kubernetes", "{addresses: [10.0.0.5]}");
+    // What somebody wrote by hand is outside like any other host.
+    let hand = slice("other", "legacy", "{addresses: [192.0.2.7]}");
+    let x = x_backend("x", OUTSIDE);
+    let mut snapshot = cluster(&[GATEWAY, &pod, &api, &hand, &to_x(), &x]);
+    let ips = ["10.244.3.9", "::ffff:10.244.3.9", "10.0.0.5", "fd00:ec2::254", "192.0.2.7"];
+    resolve(&mut snapshot, &ips);
+    assert_eq!(addrs(&translate(&snapshot).graph), ["192.0.2.7:443"]);
+}
+
+#[test]
 fn what_an_x_backend_cannot_be_is_said_in_its_status_and_refused() {
     for spec in [
         OUTSIDE.replace("api.example.com", "web.other.svc.cluster.local"),
