@@ -3,7 +3,7 @@
 import uuid
 
 from e2e.driver.paths import ROOT
-from e2e.lib import http, kube
+from e2e.lib import http, kube, manifests
 from e2e.lib.manifests import listener, route, route_of, rule
 from e2e.lib.wait import wait_for
 
@@ -39,15 +39,18 @@ def test_an_x_backend_leads_to_a_host_outside_of_the_cluster(t):
         return
     t.peer()
     address = t.gateway()
-    # Its name leads to the pod itself: an address of a Service would not be used.
-    t.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"},
-             "spec": {"clusterIP": "None", "selector": {"app": "peer"}, "ports": [{"port": 3000}]}})
-    host = f"{{}}.{t.namespace}.outside.test"
-    for name, to, port in [("outside", "far", 3000), ("inside", "peer", 80)]:
+    # A pod that no Service has is nobody's endpoint: as far as addresses go, it is outside.
+    t.apply(*(part for part in manifests.peer("far") if part["kind"] != "Service"))
+    kube.wait_available(t.namespace, "far")
+    [pod] = kube.items("pods", t.namespace, "app=far")
+    far = pod["status"]["podIP"].replace(".", "-")
+    hosts = [("outside", f"{far}.{t.namespace}.pod.outside.test", 3000),
+             ("inside", f"peer.{t.namespace}.outside.test", 80)]
+    for name, host, port in hosts:
         t.apply(_backend(name, type="ExternalHostname", port={"number": port},
-                         externalHostname={"hostname": host.format(to)}),
+                         externalHostname={"hostname": host}),
                 route_of("HTTPRoute", name, _ref(name), hostnames=[f"{name}.example"]))
-    assert http.get_when(address, "outside.example").service == "peer"
+    assert http.get_when(address, "outside.example").service == "far"
     assert http.get_when(address, "inside.example", status=503).status == 503
 
 
