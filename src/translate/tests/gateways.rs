@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// The Gateway `gw` with these listeners.
-fn gateway(listeners: &str) -> String {
-    let class = GATEWAY.split("\n---").next().unwrap();
-    format!(
-        "{class}
----
-kind: Gateway
-metadata: {{name: gw, namespace: infra, generation: 3, uid: u-gw, creationTimestamp: '2026-01-01T00:00:00Z'}}
-spec:
-  gatewayClassName: tidegate
-  listeners:
-{listeners}"
-    )
-}
-
 fn https(name: &str, hostname: &str, secret: &str) -> String {
     format!(
         "  - {{name: {name}, port: 443, protocol: HTTPS, hostname: '{hostname}', \

@@ -3,21 +3,6 @@
 use super::*;
 use crate::graph::{Protocol, TlsUse};
 
-/// The Gateway `gw` with these listeners.
-fn gateway(listeners: &str) -> String {
-    let class = GATEWAY.split("\n---").next().unwrap();
-    format!(
-        "{class}
----
-kind: Gateway
-metadata: {{name: gw, namespace: infra, generation: 3, uid: u-gw, creationTimestamp: '2026-01-01T00:00:00Z'}}
-spec:
-  gatewayClassName: tidegate
-  listeners:
-{listeners}"
-    )
-}
-
 fn kinds(translation: &Translation, listener: &str) -> Vec<String> {
     let kinds = listener_status(translation, listener)["supportedKinds"].as_array().unwrap();
     kinds.iter().map(|kind| kind["kind"].as_str().unwrap().to_owned()).collect()

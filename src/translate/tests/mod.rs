@@ -319,3 +319,18 @@ fn notes(translation: &Translation, name: &str) -> Vec<String> {
     let of = translation.notes.iter().filter(|note: &&Note| note.key.name == name);
     of.map(|note| format!("{} {}", note.reason, note.field)).collect()
 }
+
+/// The Gateway `gw` with these listeners.
+fn gateway(listeners: &str) -> String {
+    let class = GATEWAY.split("\n---").next().unwrap();
+    format!(
+        "{class}
+---
+kind: Gateway
+metadata: {{name: gw, namespace: infra, generation: 3, uid: u-gw, creationTimestamp: '2026-01-01T00:00:00Z'}}
+spec:
+  gatewayClassName: tidegate
+  listeners:
+{listeners}"
+    )
+}
