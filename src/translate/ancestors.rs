@@ -1,7 +1,8 @@
 //! Statuses by ancestor (GEP-713): what an object for backends says to each Gateway through
-//! which its backend is reached.
+//! which its backend is reached; and which of several policies holds for a target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use super::Key;
 use super::pass::Pass;
@@ -87,5 +88,28 @@ impl Pass<'_> {
             a.ancestor_ref == b.ancestor_ref && a.controller_name == b.controller_name
         };
         PolicyStatus { ancestors: in_place(entries, old, same) }
+    }
+}
+
+/// Which policy holds for a target: of several the one that claims it first.
+#[derive(Debug)]
+pub(super) struct Holders<T>(HashMap<T, usize>);
+
+impl<T> Default for Holders<T> {
+    fn default() -> Self {
+        Holders(HashMap::new())
+    }
+}
+
+impl<T: Eq + Hash> Holders<T> {
+    /// Claims `target` for the policy at `place`; returns the place of the one that has it already.
+    pub fn claim(&mut self, target: T, place: usize) -> Option<usize> {
+        let holder = *self.0.entry(target).or_insert(place);
+        (holder != place).then_some(holder)
+    }
+
+    /// The place of the policy that holds for `target`.
+    pub fn of(&self, target: &T) -> Option<usize> {
+        self.0.get(target).copied()
     }
 }

@@ -4,9 +4,9 @@
 //! oldest holds, then the one whose name comes first. What holds, holds for every route and
 //! Ingress that leads to the port; if it is invalid, nothing is sent there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ancestors::{TLS_POLICY, gateway_ref};
+use super::ancestors::{Holders, TLS_POLICY, gateway_ref};
 use super::backend_tls::Validated;
 use super::backends::Unresolved;
 use super::pass::{Pass, created};
@@ -36,16 +36,16 @@ struct TlsPolicy<'s> {
 pub(super) struct TlsPolicies<'s> {
     all: Vec<TlsPolicy<'s>>,
     /// By namespace and name of a Service, and the name of a port or all.
-    holders: HashMap<(&'s str, &'s str, Option<&'s str>), usize>,
+    holders: Holders<(&'s str, &'s str, Option<&'s str>)>,
 }
 
 impl<'s> TlsPolicies<'s> {
     /// The policy that holds for a port of a Service.
     fn of(&self, service: &Key, port: Option<&str>) -> Option<&TlsPolicy<'s>> {
         let Key { namespace, name } = service;
-        let of_port = port.and_then(|port| self.holders.get(&(namespace, name, Some(port))));
-        let holder = of_port.or_else(|| self.holders.get(&(namespace, name, None)))?;
-        Some(&self.all[*holder])
+        let of_port = port.and_then(|port| self.holders.of(&(namespace, name, Some(port))));
+        let holder = of_port.or_else(|| self.holders.of(&(namespace, name, None)))?;
+        Some(&self.all[holder])
     }
 
     /// What holds for a port of a Service; None: nobody says that TLS is spoken.
@@ -74,10 +74,8 @@ impl<'s> Pass<'s> {
             let mut conflicts = Vec::with_capacity(object.spec.target_refs.len());
             for target in object.spec.target_refs.iter() {
                 let id = (key.namespace.as_str(), target.name.as_str(), section(target));
-                let holder = is_service(target).then(|| *holders.entry(id).or_insert(place));
-                // Of itself it is no rival.
-                let rival = holder.and_then(|holder| policies.all.get(holder));
-                conflicts.push(rival.map(|rival| rival.key));
+                let rival = is_service(target).then(|| holders.claim(id, place)).flatten();
+                conflicts.push(rival.map(|rival| policies.all[rival].key));
             }
             let validated = self.checked(key, object);
             policies.all.push(TlsPolicy { key, object, validated, conflicts });

@@ -3,11 +3,11 @@
 //! Of several for one target the oldest holds, then the one whose name comes first. One that is
 //! invalid changes nothing: requests are safe without it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ancestors::{POLICY, gateway_ref};
+use super::ancestors::{Holders, POLICY, gateway_ref};
 use super::pass::{Pass, created};
 use super::status::{Problem, Said};
 use super::{Key, ObjectKind, session};
@@ -41,14 +41,14 @@ struct TrafficPolicy<'s> {
 pub(super) struct TrafficPolicies<'s> {
     all: Vec<TrafficPolicy<'s>>,
     /// By kind, namespace and name of a target.
-    holders: HashMap<(&'static str, &'s str, &'s str), usize>,
+    holders: Holders<(&'static str, &'s str, &'s str)>,
 }
 
 impl TrafficPolicies<'_> {
     /// What holds for a Service or an XBackend.
     pub fn of(&self, kind: &'static str, target: &Key) -> Asked {
-        let holder = self.holders.get(&(kind, &*target.namespace, &*target.name));
-        let asked = holder.and_then(|place| self.all[*place].asked.as_ref().ok());
+        let holder = self.holders.of(&(kind, &*target.namespace, &*target.name));
+        let asked = holder.and_then(|place| self.all[place].asked.as_ref().ok());
         asked.cloned().unwrap_or_default()
     }
 }
@@ -63,10 +63,8 @@ impl<'s> Pass<'s> {
             let mut conflicts = Vec::with_capacity(object.spec.target_refs.len());
             for target in object.spec.target_refs.iter() {
                 let id = kind_of(target).map(|kind| (kind, &*key.namespace, &*target.name));
-                let holder = id.map(|id| *holders.entry(id).or_insert(place));
-                // Of itself it is no rival.
-                let rival = holder.and_then(|holder| policies.all.get(holder));
-                conflicts.push(rival.map(|rival: &TrafficPolicy<'_>| rival.key));
+                let rival = id.and_then(|id| holders.claim(id, place));
+                conflicts.push(rival.map(|rival| policies.all[rival].key));
             }
             let asked = asked(key, object);
             if let Err(problem) = &asked {
