@@ -14,9 +14,9 @@ use futures_util::future::LocalBoxFuture;
 use http::Request;
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::call::call;
+use super::timer::timeout;
 use super::worker::Worker;
 use crate::graph::RouteGraph;
 use crate::policy::Lent;
