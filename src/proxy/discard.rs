@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::forward::Answer;
+use super::incoming::Incoming;
 
 /// What reading is worth a connection.
 const MOST_BYTES: usize = 64 * 1024;

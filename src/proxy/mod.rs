@@ -30,6 +30,7 @@ mod handle;
 mod head;
 mod hello;
 mod hop_by_hop;
+mod incoming;
 mod journey;
 mod lend;
 mod listener;
