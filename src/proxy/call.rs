@@ -13,10 +13,10 @@ use http::header::{HOST, TE};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::balance::{InFlight, Tried, avoid, pick};
 use super::hop_by_hop;
+use super::incoming::Incoming;
 use super::pool::{Link, Want};
 use super::request_body::RequestBody;
 use super::timer::timeout;

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::task::spawn_local;
 
 use super::forward::Answer;
+use super::incoming::Incoming;
 use super::timer::{timed, timeout};
 
 /// What reading is worth a connection.

@@ -163,7 +163,7 @@ async fn speak(client: &Rc<Client>, io: Io, is_http2: bool) {
             let (client, executor) = (Rc::clone(client), executor.clone());
             move |request: Request<Incoming>| {
                 let stall = executor.expect();
-                infallible(handle(Rc::clone(&client), request, Some(stall)))
+                infallible(handle(Rc::clone(&client), request.map(Into::into), Some(stall)))
             }
         });
         let connection = http2_builder(limits, executor).serve_connection(io, service);
@@ -171,7 +171,9 @@ async fn speak(client: &Rc<Client>, io: Io, is_http2: bool) {
     } else {
         let service = service_fn({
             let client = Rc::clone(client);
-            move |request| infallible(handle(Rc::clone(&client), request, None))
+            move |request: Request<Incoming>| {
+                infallible(handle(Rc::clone(&client), request.map(Into::into), None))
+            }
         });
         let connection = http1_builder(limits).serve_connection(io, service).with_upgrades();
         drive(client, connection).await;
