@@ -30,6 +30,7 @@ mod handle;
 mod head;
 mod hello;
 mod hop_by_hop;
+pub mod http1;
 mod incoming;
 mod journey;
 mod lend;
