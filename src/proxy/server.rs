@@ -4,7 +4,6 @@
 //! limits, and drives it together with the connection's deadlines and the process's leaving.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,7 +12,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -90,60 +88,30 @@ impl Drop for ConnectionGuard {
 
 /// Serves one accepted connection to its end.
 pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
-    // In a box of its own, so that a connection that idles keeps no room for a handshake.
-    let arriving: Pin<Box<dyn Future<Output = _>>> =
-        Box::pin(arrive(worker, port, stream, counted));
-    if let Some(Ready { client, io, is_http2, _guard }) = arriving.await {
-        if is_http2 {
-            // Much larger than HTTP/1.1, which does not have to make room for it.
-            let speaking: Pin<Box<dyn Future<Output = ()>>> = Box::pin(speak_http2(&client, io));
-            speaking.await;
-        } else {
-            speak_http1(&client, io).await;
-        }
-    }
-}
-
-/// A client whose first bytes, or whose handshake, told that it speaks HTTP.
-struct Ready {
-    client: Rc<Client>,
-    io: Io,
-    is_http2: bool,
-    _guard: Rc<ConnectionGuard>,
-}
-
-/// Takes a connection to the point where HTTP begins. `None`: it was a stream's and has been
-/// served, or it is refused.
-async fn arrive(
-    worker: Rc<Worker>,
-    port: u16,
-    stream: TcpStream,
-    counted: Counted,
-) -> Option<Ready> {
     let graph = worker.graph();
-    let listener = graph.listeners.get(&port).cloned()?;
-    let peer = stream.peer_addr().ok()?;
+    let Some(listener) = graph.listeners.get(&port).cloned() else { return };
+    let Ok(peer) = stream.peer_addr() else { return };
     let public_port = listener.public_port;
     let guard =
         Rc::new(ConnectionGuard { worker: Rc::clone(&worker), public_port, _counted: counted });
     worker.telemetry.connection_opened(public_port);
     if let Err(error) = tune(&stream) {
-        tracing::debug!(%error, %peer, "a client's socket cannot be used");
-        return None;
+        return tracing::debug!(%error, %peer, "a client's socket cannot be used");
     }
     let limits = &worker.config.limits;
     let arrival = Arrival { worker: Rc::clone(&worker), graph, peer, public_port };
     let (wire, tls, is_http2) = match &listener.protocol {
         Protocol::Http => {
             drop(arrival);
-            let is_http2 = sniff::is_http2(&worker, &stream, limits.header_timeout).await?;
-            (Wire::plain(stream), None, is_http2)
+            match sniff::is_http2(&worker, &stream, limits.header_timeout).await {
+                None => return,
+                Some(is_http2) => (Wire::plain(stream), None, is_http2),
+            }
         }
         Protocol::Tcp(to) => {
             let to = Arc::clone(to);
             drop(listener);
-            arrival.tcp(to, stream).await;
-            return None;
+            return arrival.tcp(to, stream).await;
         }
         Protocol::Tls(tls) => {
             let stream = if listener.streams.is_empty() {
@@ -154,10 +122,9 @@ async fn arrive(
                     Sorted::Http(stream) => stream,
                     Sorted::Stream(stream) => {
                         drop(listener);
-                        stream.run().await;
-                        return None;
+                        return stream.run().await;
                     }
-                    Sorted::Refused => return None,
+                    Sorted::Refused => return,
                 }
             };
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
@@ -167,12 +134,12 @@ async fn arrive(
                 }
                 Err(error) => {
                     worker.telemetry.handshake_failed(public_port);
-                    tracing::debug!(%error, %peer, port, "a TLS handshake failed");
-                    return None;
+                    return tracing::debug!(%error, %peer, port, "a TLS handshake failed");
                 }
             }
         }
     };
+    drop(listener);
     let timeline = Timeline::new();
     let client = Rc::new(Client {
         worker,
@@ -183,40 +150,38 @@ async fn arrive(
         tls,
         guard: Rc::downgrade(&guard),
     });
-    Some(Ready { client, io: Io { wire, timeline }, is_http2, _guard: guard })
+    speak(&client, Io { wire, timeline }, is_http2).await;
 }
 
-async fn speak_http2(client: &Rc<Client>, io: Io) {
+async fn speak(client: &Rc<Client>, io: Io, is_http2: bool) {
     let limits = &client.worker.config.limits;
-    client.timeline.set_http2();
-    let executor = StreamExecutor::new(limits.write_stall);
-    let service = service_fn({
-        let (client, executor) = (Rc::clone(client), executor.clone());
-        move |request: Request<Incoming>| {
-            let stall = executor.expect();
-            // Boxed: the engine moves the future several times on its way to a task.
-            let request = request.map(Into::into);
-            Box::pin(handle(Rc::clone(&client), request, Some(stall))).map(Ok::<_, Infallible>)
-        }
-    });
-    let connection =
-        http2_builder(limits, executor).serve_connection(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
-    drive(client, connection.as_mut()).await;
+    let io = TokioIo::new(io);
+    if is_http2 {
+        client.timeline.set_http2();
+        let executor = StreamExecutor::new(limits.write_stall);
+        let service = service_fn({
+            let (client, executor) = (Rc::clone(client), executor.clone());
+            move |request: Request<Incoming>| {
+                let stall = executor.expect();
+                infallible(handle(Rc::clone(&client), request.map(Into::into), Some(stall)))
+            }
+        });
+        let connection = http2_builder(limits, executor).serve_connection(io, service);
+        drive(client, connection).await;
+    } else {
+        let service = service_fn({
+            let client = Rc::clone(client);
+            move |request: Request<Incoming>| {
+                infallible(handle(Rc::clone(&client), request.map(Into::into), None))
+            }
+        });
+        let connection = http1_builder(limits).serve_connection(io, service).with_upgrades();
+        drive(client, connection).await;
+    }
 }
 
-async fn speak_http1(client: &Rc<Client>, io: Io) {
-    let service = service_fn({
-        let client = Rc::clone(client);
-        move |request: Request<Incoming>| {
-            let request = request.map(Into::into);
-            Box::pin(handle(Rc::clone(&client), request, None)).map(Ok::<_, Infallible>)
-        }
-    });
-    let builder = http1_builder(&client.worker.config.limits);
-    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    drive(client, connection.as_mut()).await;
+async fn infallible<T>(future: impl Future<Output = T>) -> Result<T, std::convert::Infallible> {
+    Ok(future.await)
 }
 
 fn http1_builder(limits: &Limits) -> http1::Builder {
@@ -322,8 +287,9 @@ impl Timer {
 }
 
 /// Runs a connection to its end, or cuts it when a deadline passes.
-async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
+async fn drive<C: Graceful>(client: &Client, connection: C) {
     let limits = &client.worker.config.limits;
+    let mut connection = std::pin::pin!(connection);
     let mut watch = client.worker.stage.watch();
     let mut timer = Timer { sleep: Box::pin(sleep(Duration::ZERO)), due: 0 };
     timer.set(limits.header_timeout);
