@@ -8,9 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::http1::download;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub enum Incoming {
+    Empty,
+    /// An endpoint's answer.
+    Http1Answer(download::Body),
     Http2(hyper::body::Incoming),
 }
 
@@ -47,6 +52,8 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
+            Incoming::Empty => Poll::Ready(None),
+            Incoming::Http1Answer(body) => body.poll_frame(cx),
             Incoming::Http2(body) => {
                 Pin::new(body).poll_frame(cx).map(|next| next.map(|frame| Ok(frame?)))
             }
@@ -55,12 +62,16 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Empty => true,
+            Incoming::Http1Answer(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Empty => SizeHint::with_exact(0),
+            Incoming::Http1Answer(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
         }
     }

@@ -23,6 +23,13 @@ impl Peeked {
     }
 }
 
+impl Peeked {
+    /// Ready when reading may give something.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() { self.tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
 impl From<TcpStream> for Peeked {
     fn from(tcp: TcpStream) -> Self {
         Peeked::new(Vec::new(), tcp)

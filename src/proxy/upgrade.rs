@@ -10,10 +10,12 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::task::spawn_local;
 
 use super::balance::InFlight;
@@ -21,6 +23,7 @@ use super::carry::{Progress, carry};
 use super::journey::Journey;
 use super::pool::Link;
 use super::server::ConnectionGuard;
+use super::wire::Wire;
 use crate::policy::{RequestHead, ResponseHead};
 use crate::reason::Reason;
 
@@ -77,13 +80,32 @@ fn accept(key: &HeaderValue) -> HeaderValue {
 #[derive(Debug)]
 pub struct Tunnel {
     pub on_client: OnUpgrade,
-    pub on_backend: OnUpgrade,
+    pub on_backend: Backend,
     /// Longest silence of both sides; zero: any.
     pub idle: Duration,
     pub journey: Box<Journey>,
-    pub _link: Link,
     pub _in_flight: InFlight,
     pub _guard: Rc<ConnectionGuard>,
+}
+
+/// The backend's end of a tunnel.
+#[derive(Debug)]
+pub enum Backend {
+    /// The connection, and what was read of it after the head.
+    Http1(Wire, Bytes),
+    /// The stream, and its place on the connection.
+    Http2(OnUpgrade, Link),
+    Gone,
+}
+
+impl Backend {
+    /// `stream` is there if the connection speaks HTTP/2.
+    pub fn new(link: Link, stream: Option<OnUpgrade>) -> Self {
+        match stream {
+            Some(stream) => Backend::Http2(stream, link),
+            None => link.into_upgraded().map_or(Backend::Gone, |(io, read)| Backend::Http1(io, read)),
+        }
+    }
 }
 
 impl Tunnel {
@@ -93,15 +115,26 @@ impl Tunnel {
     }
 
     async fn run(mut self) {
-        let Ok((client, backend)) =
-            futures_util::try_join!(&mut self.on_client, &mut self.on_backend)
-        else {
-            self.journey.reason = Some(Reason::UpstreamReset);
+        let progress = Progress::default();
+        let Ok(client) = (&mut self.on_client).await else {
+            self.journey.reason = Some(Reason::ClientGone);
             return;
         };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        let progress = Progress::default();
-        let ended = carry(&mut client, &mut backend, &progress, self.idle).await;
+        let mut client = TokioIo::new(client);
+        let ended = match self.on_backend {
+            Backend::Http1(wire, read) => {
+                let (from, to) = tokio::io::split(wire);
+                let mut backend = tokio::io::join(std::io::Cursor::new(read).chain(from), to);
+                carry(&mut client, &mut backend, &progress, self.idle).await
+            }
+            Backend::Http2(stream, _link) => match stream.await {
+                Ok(stream) => {
+                    carry(&mut client, &mut TokioIo::new(stream), &progress, self.idle).await
+                }
+                Err(_) => Err(Reason::UpstreamReset),
+            },
+            Backend::Gone => Err(Reason::UpstreamReset),
+        };
         // That a side goes without a word is how many tunnels end.
         if ended == Err(Reason::IdleTimeout) {
             self.journey.reason = Some(Reason::BackendTimeout);

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http1::buffered::Socket;
 use super::peeked::Peeked;
 
 /// See the module's documentation.
@@ -33,6 +34,16 @@ impl Wire {
         match self {
             Wire::Plain(stream) => &stream.tcp,
             Wire::Tls(stream) => &stream.get_ref().0.tcp,
+        }
+    }
+}
+
+impl Socket for Wire {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Plain(stream) => stream.poll_readable(cx),
+            // TLS may hold bytes that the socket has given already.
+            Wire::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -10,6 +10,10 @@
 //! smuggled. HTTP/2 is hyper's. What a field means to a proxy is decided elsewhere
 //! (`super::head`, `super::hop_by_hop`).
 
+pub mod buffered;
+pub mod client;
+pub mod download;
 pub mod encode;
 pub mod framing;
 pub mod head;
+pub mod upload;
