@@ -21,6 +21,7 @@ use super::http1::client::Conn;
 use super::peeked::Peeked;
 use super::request_body::RequestBody;
 use super::server::LocalExecutor;
+use super::timer::timed;
 use super::wire::Wire;
 use crate::graph::{BackendProtocol, BackendTls};
 
@@ -143,7 +144,7 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         extended_connect: Cell::new(false),
     });
     let told = Rc::clone(&settings);
-    spawn_local(async move {
+    spawn_local(timed(async move {
         let mut connection = std::pin::pin!(connection);
         let mut drive = poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
@@ -158,6 +159,6 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
             }
         }
         log_end(drive.await);
-    });
+    }));
     Ok(Dialed::Http2(sender, settings))
 }

@@ -18,6 +18,7 @@ use super::client::{Conn, Inner};
 use super::encode;
 use super::framing::Framing;
 use crate::proxy::request_body::RequestBody;
+use crate::proxy::timer::timed;
 use crate::reason::Reason;
 
 /// What is still to be written of a request, after what the connection's output has already.
@@ -154,7 +155,7 @@ impl Upload {
     /// Writes the rest while the answer is read. A body that fails cuts the answer; an endpoint
     /// that takes no more may still answer.
     pub(super) fn go_on(mut self, conn: Conn) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(spawn_local(async move {
+        AbortOnDropHandle::new(spawn_local(timed(async move {
             let written = poll_fn(|cx| self.poll(&mut conn.inner(), cx)).await;
             if let Err(Failed::Body(_)) = written {
                 let mut inner = conn.inner();
@@ -163,6 +164,6 @@ impl Upload {
                     reader.wake();
                 }
             }
-        }))
+        })))
     }
 }
