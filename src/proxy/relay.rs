@@ -215,6 +215,7 @@ impl Relayed {
                     idle,
                     deadline: self.deadline,
                     silent_until: None,
+                    failed: None,
                 };
                 journey.status = Some(head.status);
                 let close = must_close(&journey);

@@ -61,6 +61,8 @@ pub struct FromBackend {
     pub deadline: Option<u64>,
     /// Until when the backend may be silent; `None` while it is not.
     pub silent_until: Option<u64>,
+    /// What comes after all that came before has been given out.
+    pub failed: Option<Reason>,
 }
 
 impl ResponseBody {
@@ -192,6 +194,9 @@ impl Drop for ResponseBody {
 
 impl FromBackend {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        if let Some(reason) = self.failed {
+            return Poll::Ready(Some(Err(BodyFailed(reason))));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.silent_until = None;
@@ -206,7 +211,11 @@ impl FromBackend {
                     BodyError::Gone => Reason::UpstreamReset,
                     BodyError::Malformed(_) => Reason::UpstreamProtocol,
                 });
-                Poll::Ready(Some(Err(BodyFailed(reason))))
+                // An engine throws away what it has not written yet when a body fails, but
+                // writes it when a body pauses.
+                self.failed = Some(reason);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.poll_timeouts(),

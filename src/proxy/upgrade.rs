@@ -103,7 +103,9 @@ impl Backend {
     pub fn new(link: Link, stream: Option<OnUpgrade>) -> Self {
         match stream {
             Some(stream) => Backend::Http2(stream, link),
-            None => link.into_upgraded().map_or(Backend::Gone, |(io, read)| Backend::Http1(io, read)),
+            None => {
+                link.into_upgraded().map_or(Backend::Gone, |(io, read)| Backend::Http1(io, read))
+            }
         }
     }
 }

@@ -26,8 +26,7 @@ use crate::proxy::wire::Wire;
 use crate::reason::Reason;
 
 /// What an endpoint's head may have.
-const LIMITS: head::Limits =
-    head::Limits { head_bytes: 64 * 1024, fields: 100, target_bytes: 0 };
+const LIMITS: head::Limits = head::Limits { head_bytes: 64 * 1024, fields: 100, target_bytes: 0 };
 /// Interim answers (1xx) of one exchange: how many, and how many bytes of heads.
 const MOST_INTERIM: u32 = 100;
 const MOST_INTERIM_BYTES: usize = 32 * 1024;
@@ -148,11 +147,7 @@ impl Conn {
         self.answer(answer, sending.upload)
     }
 
-    fn answer(
-        &self,
-        head: ResponseHead,
-        upload: Upload,
-    ) -> Result<Response<Incoming>, SendError> {
+    fn answer(&self, head: ResponseHead, upload: Upload) -> Result<Response<Incoming>, SendError> {
         let mut inner = self.inner();
         if head.parts.status == StatusCode::SWITCHING_PROTOCOLS && !inner.is_sent {
             return Err(SendError::Protocol("101 before the request has ended".into()));
@@ -277,3 +272,6 @@ impl Sending<'_> {
         SendError::Broken(self.upload.failed().map_or_else(|| why.to_owned(), io::Error::to_string))
     }
 }
+
+#[cfg(test)]
+mod tests;

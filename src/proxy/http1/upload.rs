@@ -69,7 +69,11 @@ impl Upload {
 
     /// Writes until all is written; then the connection knows. As much as there is of the body
     /// goes out together with the head.
-    pub(super) fn poll(&mut self, conn: &mut Inner, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+    pub(super) fn poll(
+        &mut self,
+        conn: &mut Inner,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failed>> {
         if self.failed.is_some() {
             return Poll::Pending;
         }
