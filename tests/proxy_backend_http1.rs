@@ -194,3 +194,22 @@ fn an_echo_reaches_a_client_that_begins_to_read_late() {
     }
     writer.join().unwrap();
 }
+
+#[test]
+fn interim_answers_reach_the_client_and_no_more_than_ten() {
+    let backend = RawBackend::start(|mut raw, _| {
+        raw.message();
+        let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nkeep-alive: timeout=5\r\n\r\n";
+        raw.send(&hint.repeat(12));
+        raw.send(&ok("final"));
+    });
+    let proxy = proxy(&backend);
+    let mut client = proxy.connect();
+    client.send(GET);
+    for _ in 0..10 {
+        let hint = client.head();
+        assert_eq!((status(&hint), field(&hint, "link")), (103, Some("</a>")));
+        assert_eq!(field(&hint, "keep-alive"), None);
+    }
+    assert_eq!(body(&client.message()), "final");
+}

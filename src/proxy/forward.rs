@@ -3,6 +3,7 @@
 //! One attempt after another is made here; whether there is another one is decided in
 //! [`super::retry`].
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use super::balance::{InFlight, Tried, avoid, pick};
 use super::clock;
 use super::discard::discard;
 use super::grpc;
+use super::hop_by_hop;
+use super::http1::Interim;
 use super::http1::client::SendError;
 use super::incoming::Incoming;
 use super::journey::Journey;
@@ -29,6 +32,9 @@ use super::worker::Worker;
 use crate::graph::{Backend, Endpoint, Retry};
 use crate::reason::Reason;
 
+/// Interim answers (1xx) of one exchange that its client is told.
+const MOST_TOLD: u32 = 10;
+
 /// One request on its way to one backend.
 #[derive(Debug)]
 pub struct Forward<'a> {
@@ -38,6 +44,9 @@ pub struct Forward<'a> {
     pub upload: &'a Rc<Upload>,
     /// Opened when the backend says 100 (Continue).
     pub gate: Option<Arc<Gate>>,
+    /// Where other interim answers (1xx) go, and how many went there.
+    pub interim: Option<Interim>,
+    pub told: Cell<u32>,
     pub method: &'a Method,
     pub timeouts: Waits,
     pub retry: Option<&'a Retry>,
@@ -193,9 +202,16 @@ impl Forward<'_> {
     }
 
     /// What a backend says before its answer.
-    fn interim(&self, status: StatusCode, _headers: &HeaderMap) {
-        if let (Some(gate), StatusCode::CONTINUE) = (&self.gate, status) {
-            gate.open();
+    fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        if status == StatusCode::CONTINUE {
+            return self.gate.iter().for_each(|gate| gate.open());
+        }
+        let Some(interim) = &self.interim else { return };
+        self.told.set(self.told.get() + 1);
+        if self.told.get() <= MOST_TOLD {
+            let mut headers = headers.clone();
+            hop_by_hop::strip(&mut headers);
+            interim.send(status, &headers);
         }
     }
 

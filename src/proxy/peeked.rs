@@ -24,9 +24,12 @@ impl Peeked {
 }
 
 impl Peeked {
-    /// Ready when reading may give something.
+    /// Ready when reading gives something.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.read.is_empty() { self.tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+        match self.read.is_empty() {
+            true => self.tcp.poll_read_ready(cx),
+            false => Poll::Ready(Ok(())),
+        }
     }
 }
 

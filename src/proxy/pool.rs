@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::client::conn::{TrySendError, http2};
 use rustc_hash::FxHashMap;
@@ -23,7 +22,7 @@ use super::http1::client::{Conn, OnInterim, SendError, WriteHead};
 use super::incoming::Incoming;
 use super::request_body::RequestBody;
 use super::timer::{after, timeout};
-use super::wire::Wire;
+use super::upgrade::Upgraded;
 use crate::graph::{Backend, BackendProtocol};
 use crate::reason::Reason;
 use crate::telemetry::WorkerTelemetry;
@@ -364,9 +363,11 @@ impl Link {
     }
 
     /// The connection after a 101, and what was read of it after the head; `None` for HTTP/2.
-    pub fn into_upgraded(self) -> Option<(Wire, Bytes)> {
+    pub fn into_upgraded(self) -> Option<Upgraded> {
         match self.sender {
-            Sender::Http1(conn) => conn.into_upgraded(),
+            Sender::Http1(conn) => {
+                conn.into_upgraded().map(|(wire, read)| Upgraded::http1(wire, read))
+            }
             Sender::Http2 { .. } => None,
         }
     }

@@ -1,6 +1,7 @@
 //! A request that is forwarded, and its answer on the way back: what either needs besides its
 //! head. Which backend it is was decided before; how it is reached is [`super::forward`]'s work.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::forward::{Answer, Forward, Waits};
 use super::handle::{answer, must_close, respond};
+use super::http1::Interim;
 use super::journey::Journey;
 use super::lend::{ClientBody, Lender};
 use super::mirror::Copy;
@@ -21,7 +23,7 @@ use super::request_body::{FromClient, Gate, Hold, Upload};
 use super::response_body::{FromBackend, ResponseBody, Stall};
 use super::server::Client;
 use super::session::Stay;
-use super::upgrade::{self, Asking, Backend, Tunnel};
+use super::upgrade::{self, Asking, OnUpgrade, Tunnel};
 use super::worker::Graph;
 use super::{clock, grpc, hop_by_hop, reply};
 use crate::graph::{BackendId, BackendProtocol, Rule, Timeouts};
@@ -35,6 +37,8 @@ pub struct Rest {
     pub expects_continue: bool,
     pub trailers: bool,
     pub stall: Option<Rc<Stall>>,
+    /// The way for interim answers (1xx), where the client takes them.
+    pub interim: Option<Interim>,
 }
 
 /// Where a request goes.
@@ -98,6 +102,8 @@ impl Relay<'_> {
             outgoing,
             upload: &upload,
             gate,
+            interim: rest.interim,
+            told: Cell::new(0),
             method: &ex.request.method,
             timeouts: Waits { deadline, ..self.waits(journey) },
             retry: self.rule.retry.as_ref(),
@@ -196,8 +202,8 @@ impl Relayed {
         // Over HTTP/2 a backend agrees by 200 to what was asked by CONNECT (RFC 8441).
         let by_connect = link.is_http2() && self.asking.is_some() && status == StatusCode::OK;
         let agrees = status == StatusCode::SWITCHING_PROTOCOLS || by_connect;
-        let by_http2 = agrees && link.is_http2();
-        let on_backend = by_http2.then(|| hyper::upgrade::on(&mut response));
+        let is_stream = agrees && link.is_http2();
+        let stream = is_stream.then(|| OnUpgrade::Http2(hyper::upgrade::on(&mut response)));
         let (parts, inner) = response.into_parts();
         let mut headers = parts.headers;
         hop_by_hop::strip(&mut headers);
@@ -229,9 +235,14 @@ impl Relayed {
                 tell(&mut head, self.session);
                 journey.status = Some(StatusCode::SWITCHING_PROTOCOLS);
                 journey.route.detach();
+                let (on_backend, link) = match stream {
+                    Some(stream) => (stream, Some(link)),
+                    None => (OnUpgrade::Done(link.into_upgraded()), None),
+                };
                 let tunnel = Tunnel {
                     on_client: asking.on_client,
-                    on_backend: Backend::new(link, on_backend),
+                    on_backend,
+                    _link: link,
                     idle,
                     journey,
                     _in_flight: in_flight,

@@ -29,6 +29,10 @@ impl Wire {
         Wire::Tls(Box::new(stream.into()))
     }
 
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Wire::Tls(_))
+    }
+
     /// The connection below.
     pub fn tcp(&self) -> &TcpStream {
         match self {
@@ -61,6 +65,16 @@ macro_rules! either {
             }
         }
     };
+}
+
+impl Socket for Wire {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Plain(stream) => stream.poll_readable(cx),
+            // TLS may hold what it has read of the socket already.
+            Wire::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl AsyncRead for Wire {
