@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::http1::client::Conn;
+use super::http2::LocalExecutor;
 use super::peeked::Peeked;
 use super::request_body::RequestBody;
-use super::server::LocalExecutor;
 use super::timer::timed;
 use super::wire::Wire;
 use crate::graph::{BackendProtocol, BackendTls};

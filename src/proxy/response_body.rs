@@ -26,10 +26,11 @@ use crate::reason::Reason;
 
 /// Since when an HTTP/2 client's window leaves no room for data that is ready.
 #[derive(Debug, Default)]
-pub struct Stall(Cell<Option<Instant>>);
+pub struct Stall(Cell<Option<u64>>);
 
 impl Stall {
-    pub fn since(&self) -> Option<Instant> {
+    /// In [`clock::ms`].
+    pub fn since(&self) -> Option<u64> {
         self.0.get()
     }
 }
@@ -82,7 +83,7 @@ impl ResponseBody {
 
     fn waits_for_client(&self, waits: bool) {
         if let Some(stall) = &self.stall {
-            stall.0.set(waits.then(Instant::now));
+            stall.0.set(waits.then(clock::ms));
         }
     }
 
