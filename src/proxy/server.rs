@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,7 +18,6 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 
 use super::clock;
-use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
 use super::forwarded::Origin;
