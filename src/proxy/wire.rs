@@ -42,16 +42,6 @@ impl Wire {
     }
 }
 
-impl Socket for Wire {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Wire::Plain(stream) => stream.poll_readable(cx),
-            // TLS may hold bytes that the socket has given already.
-            Wire::Tls(_) => Poll::Ready(Ok(())),
-        }
-    }
-}
-
 macro_rules! either {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {
