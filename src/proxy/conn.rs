@@ -138,7 +138,7 @@ impl Timeline {
 
     /// Decides at the time `now`.
     pub fn verdict(&self, now: u64, limits: &Limits, asked_to_move: bool) -> Verdict {
-        /// How often a busy connection is looked at.
+        /// How often a busy connection of HTTP/2 is looked at: it may have served enough.
         const BUSY_MS: u64 = 5000;
         let is_http2 = self.is_http2.get();
         let deadline = self.deadline(limits);
@@ -150,7 +150,8 @@ impl Timeline {
         if is_http2 && !asked_to_move && self.is_worn(limits) {
             return Verdict::Move;
         }
-        let next = deadline.unwrap_or(u64::MAX).min(now + BUSY_MS);
+        let look_at = if is_http2 { now + BUSY_MS } else { u64::MAX };
+        let next = deadline.unwrap_or(u64::MAX).min(look_at);
         Verdict::Wait(Duration::from_millis(next - now))
     }
 

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 
+use super::head::{self, Checked};
 use super::http1::Lane;
 use super::incoming::Incoming;
 use super::journey::{Journey, Route};
 use super::lend::Lender;
 use super::mirror::Copy;
-use super::outgoing::client_authority;
+use super::outline::Outline;
 use super::permit::{self, Answered, Passed};
 use super::relay::{Relay, Relayed, Rest};
 use super::response_body::{ResponseBody, Stall};
 use super::server::Client;
 use super::upgrade::{self, Asking, OnUpgrade};
 use super::worker::Graph;
-use super::{clock, forwarded, grpc, head, hop_by_hop, reply};
+use super::{forwarded, grpc, hop_by_hop, reply};
 use crate::graph::normal::normalise;
 use crate::graph::{Action, Found, Listener, RouteGraph, Section, Split, Target, Timeouts};
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
@@ -39,13 +40,13 @@ pub async fn handle(
     via: Via,
 ) -> Response<ResponseBody> {
     let graph = client.worker.graph();
-    let now_ms = clock::unix_ms();
     let (method, version) = (request.method().clone(), request.version());
-    let mut journey = Journey::begin(&client, method, version, now_ms);
-    journey.is_grpc = grpc::is_grpc(request.headers());
-    let asked = hop_by_hop::asked(request.headers());
+    let mut journey = Journey::begin(&client, method, version);
+    let outline = Outline::of(request.headers());
+    journey.is_grpc = outline.has_content_type && grpc::is_grpc(request.headers());
+    let asked = hop_by_hop::asked(request.headers(), &outline);
     let asking = asking(&mut request, &via, asked.upgrade);
-    let expects_continue = expects_continue(request.headers_mut());
+    let expects_continue = outline.has_expect && expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
     let target = parts.uri.clone();
     let (interim, stall) = match via {
@@ -53,25 +54,21 @@ pub async fn handle(
         Via::Http2(stall) => (None, Some(stall)),
     };
     let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall, interim };
-    let mut head = match head::check(parts, client.scheme(), &client.worker.config.limits) {
-        Ok(head) => head,
-        Err(refused) => {
-            journey.path = target.path().into();
-            return refuse(journey, refused.reason, refused.close);
-        }
-    };
+    let limits = &client.worker.config.limits;
+    let Checked { mut head, authority } =
+        match head::check(parts, &outline, client.scheme(), limits) {
+            Ok(checked) => checked,
+            Err(refused) => {
+                journey.path = target.path().into();
+                return refuse(journey, refused.reason, refused.close);
+            }
+        };
     if rest.asking.as_ref().is_some_and(|asking| asking.is_http2) {
         upgrade::to_http1(&mut head);
     }
-    let facts = forwarded::Facts {
-        peer: client.peer,
-        scheme: client.scheme(),
-        authority: &client_authority(&head),
-        port: client.public_port,
-    };
     let trusted = &client.worker.config.trusted_proxies;
-    journey.client_ip = forwarded::apply(&mut head.headers, facts, trusted);
-    journey.request_id = forwarded::request_id(&mut head.headers);
+    journey.client_ip = client.origin.apply(&mut head.headers, &outline, authority, trusted);
+    forwarded::request_id(&mut head.headers);
     journey.note(&head);
     if client.worker.common.pressure.is_critical() {
         return refuse(journey, Reason::Overloaded, true);
@@ -276,7 +273,7 @@ fn refuse(journey: Box<Journey>, reason: Reason, close: bool) -> Response<Respon
 /// An answer to bytes that are no head of a request: its method and path are not known.
 pub fn refuse_bytes(client: &Rc<Client>, reason: Reason) -> Response<ResponseBody> {
     let method = Method::from_bytes(b"-").unwrap_or_default();
-    let journey = Journey::begin(client, method, Version::HTTP_11, clock::unix_ms());
+    let journey = Journey::begin(client, method, Version::HTTP_11);
     refuse(journey, reason, true)
 }
 

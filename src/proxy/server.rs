@@ -29,6 +29,7 @@ use super::clock;
 use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
+use super::forwarded::Origin;
 use super::handle::{Via, handle, refuse_bytes};
 use super::http1::head::{self, BadHead};
 use super::http1::{self, Lane};
@@ -59,6 +60,8 @@ pub struct Client {
     /// The port that users connect to.
     pub public_port: u16,
     pub tls: Option<Tls>,
+    /// What backends are told of it.
+    pub origin: Origin,
     guard: Weak<ConnectionGuard>,
 }
 
@@ -189,8 +192,12 @@ async fn open(
     };
     drop(listener);
     let timeline = Timeline::new();
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let trusted = &worker.config.trusted_proxies;
+    let origin = Origin::new(peer.ip(), scheme, public_port, trusted);
     let client = Rc::new(Client {
         worker,
+        origin,
         timeline: Rc::clone(&timeline),
         peer,
         port,
