@@ -43,6 +43,8 @@ reasons! {
     HeadTooLarge = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// The target is longer than the limit (RFC 9110, 15.5.15).
     UriTooLong = StatusCode::URI_TOO_LONG;
+    /// The version of HTTP is one that we do not speak (RFC 9110, 15.6.6).
+    VersionNotSupported = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
     /// A method that no rule can serve: CONNECT without a protocol.
     MethodNotImplemented = StatusCode::NOT_IMPLEMENTED;
     /// The head or the body did not arrive in time (RFC 9110, 15.5.9).

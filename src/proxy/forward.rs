@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{sleep, sleep_until};
 
@@ -16,6 +15,7 @@ use super::balance::{InFlight, Tried, avoid, pick};
 use super::clock;
 use super::discard::discard;
 use super::grpc;
+use super::incoming::Incoming;
 use super::journey::Journey;
 use super::outgoing::Outgoing;
 use super::permit::Permitted;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
 
+use super::incoming::Incoming;
 use super::journey::{Journey, Route};
 use super::lend::Lender;
 use super::mirror::Copy;

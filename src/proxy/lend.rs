@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use http::Request;
 use http_body::Body;
-use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::call::call;
+use super::incoming::{BodyError, Incoming};
+use super::timer::timeout;
 use super::worker::Worker;
 use crate::graph::RouteGraph;
 use crate::policy::Lent;
@@ -105,9 +105,9 @@ async fn collect(
         let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx));
         let frame = timeout(idle, frame).await.map_err(|_| Reason::ClientTimeout)?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| {
-            let gone = error.is_incomplete_message() || error.is_canceled();
-            if gone { Reason::ClientGone } else { Reason::BadRequest }
+        let frame = frame.map_err(|error| match error {
+            BodyError::Gone => Reason::ClientGone,
+            BodyError::Malformed(_) => Reason::BadRequest,
         })?;
         let Ok(part) = frame.into_data() else { continue };
         let length = data.len() + part.len();

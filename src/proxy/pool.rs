@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use rustc_hash::FxHashMap;
 use tokio::sync::Mutex;
@@ -19,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::config::Limits;
 use super::connect::{self, Dialed, SETTINGS_AFTER_MS, Settings};
+use super::incoming::Incoming;
 use super::request_body::RequestBody;
 use crate::graph::{Backend, BackendProtocol};
 use crate::reason::Reason;
@@ -300,12 +300,11 @@ impl Link {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Box<TrySendError<Request<RequestBody>>>> {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await.map_err(Box::new),
-            Sender::Http2 { sender, .. } => {
-                sender.try_send_request(request).await.map_err(Box::new)
-            }
-        }
+        let sent = match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2 { sender, .. } => sender.try_send_request(request).await,
+        };
+        sent.map(|response| response.map(Into::into)).map_err(Box::new)
     }
 
     /// The exchange is over and the connection is good for another.

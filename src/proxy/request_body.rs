@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use super::hop_by_hop;
+use super::incoming::{BodyError, Incoming};
 use super::mirror::Copy;
 use super::replay::Replay;
 use crate::reason::Reason;
@@ -178,13 +178,10 @@ impl FromClient {
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.took(frame)))),
-            Poll::Ready(Some(Err(error))) => {
-                let gone = error.is_incomplete_message() || error.is_canceled();
-                Poll::Ready(Some(Err(self.fail(match gone {
-                    true => Reason::ClientGone,
-                    false => Reason::BadRequest,
-                }))))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(match error {
+                BodyError::Gone => Reason::ClientGone,
+                BodyError::Malformed(_) => Reason::BadRequest,
+            })))),
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use super::balance::InFlight;
 use super::grpc;
 use super::hop_by_hop;
+use super::incoming::Incoming;
 use super::journey::Journey;
 use super::pool::Link;
 use super::request_body::{BodyFailed, Upload};

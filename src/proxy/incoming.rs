@@ -1,0 +1,67 @@
+//! The body of a message as one of the engines reads it: hyper over HTTP/2, ours over HTTP/1.1.
+//!
+//! Everything behind the engines knows bodies by this type alone.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub enum Incoming {
+    Http2(hyper::body::Incoming),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection or the stream ended.
+    #[error("the peer is gone")]
+    Gone,
+    /// What came is no body (RFC 9112, 7.1; RFC 9113, 8.1.1).
+    #[error("the body cannot be read: {0}")]
+    Malformed(String),
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        let is_gone = error.is_incomplete_message() || error.is_canceled();
+        if is_gone { BodyError::Gone } else { BodyError::Malformed(error.to_string()) }
+    }
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Incoming::Http2(body)
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Incoming::Http2(body) => {
+                Pin::new(body).poll_frame(cx).map(|next| next.map(|frame| Ok(frame?)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Incoming::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Incoming::Http2(body) => body.size_hint(),
+        }
+    }
+}
