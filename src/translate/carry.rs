@@ -32,6 +32,8 @@ pub(super) struct Carried {
     basis: Trace,
     /// By the address of the object.
     routes: FxHashMap<usize, Box<Carry>>,
+    /// There were routes that are not among these.
+    has_more: bool,
 }
 
 /// A route and its trace.
@@ -75,7 +77,8 @@ pub(super) struct Carrying {
     /// What the object at work does.
     pub trace: Trace,
     /// Whether the graph will be another than that of the last pass.
-    pub is_new: bool,
+    is_new: bool,
+    has_more: bool,
 }
 
 impl Trace {
@@ -102,7 +105,7 @@ impl Carrying {
     /// With a builder that begins after the graph of the last pass if that can be gone on from.
     pub fn new(snapshot: &Snapshot) -> (Self, GraphBuilder) {
         let (carried, live) = snapshot.memo.carried();
-        let Carried { pass, mut world, basis, routes } = carried;
+        let Carried { pass, mut world, basis, routes, has_more } = carried;
         let mut changes = world.follow(snapshot);
         changes.world |= basis.is_unsteady || basis.is_concerned(&changes);
         let live: Option<Arc<RouteGraph>> = live.filter(|_| !changes.world);
@@ -113,7 +116,9 @@ impl Carrying {
             basis: Trace::default(),
             now: FxHashMap::default(),
             last,
-            is_new: live.is_none() || !changes.are_none(),
+            // Of those that are not carried over nobody knows whether one is gone.
+            is_new: live.is_none() || has_more || !changes.are_none(),
+            has_more: false,
             changes,
             trace: Trace::default(),
         };
@@ -142,11 +147,12 @@ impl Carrying {
     /// Leaves all to the next pass. Returns the number of the graph, if it is another than that
     /// of the last pass.
     pub fn finish(self, memo: &Memo) -> Option<u64> {
-        let Carrying { world, basis, now: routes, .. } = self;
+        let Carrying { world, basis, now: routes, has_more, .. } = self;
         // A route of the last pass that was not met is gone.
         let is_new = self.is_new || !self.last.is_empty();
         let number = is_new.then(|| memo.next_pass());
-        memo.carry(Carried { pass: number.unwrap_or(self.pass), world, basis, routes });
+        let pass = number.unwrap_or(self.pass);
+        memo.carry(Carried { pass, world, basis, routes, has_more });
         number
     }
 }
@@ -195,6 +201,7 @@ impl<'s> Pass<'s> {
         let part = self.graph.part();
         let mut trace = std::mem::take(&mut self.carrying.trace);
         if trace.is_unsteady {
+            self.carrying.has_more = true;
             return;
         }
         trace.is_ours = is_ours;
