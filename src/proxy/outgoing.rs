@@ -144,14 +144,6 @@ fn port(head: &RequestHead) -> Option<u16> {
     head.port.filter(|_| head.upstream_host.is_none())
 }
 
-/// Host as the client wrote it, in normal form.
-fn client_authority(head: &RequestHead) -> String {
-    match head.port {
-        None => head.host.to_string(),
-        Some(port) => format!("{}:{port}", head.host),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
