@@ -133,8 +133,11 @@ fn a_flood_of_interim_answers_is_a_bad_gateway() {
         raw.message();
         while raw.stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").is_ok() {}
     });
-    let response = proxy(&backend).get("/");
-    assert_eq!((status(&response), body(&response)), (502, "UpstreamProtocol\n"));
+    let answers = proxy(&backend).get("/");
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    assert!(answers.matches(interim).count() <= 10, "{answers}");
+    let response = answers.trim_start_matches(interim);
+    assert_eq!((status(response), body(response)), (502, "UpstreamProtocol\n"));
 }
 
 #[test]
