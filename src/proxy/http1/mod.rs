@@ -10,6 +10,17 @@
 //! smuggled. HTTP/2 is hyper's. What a field means to a proxy is decided elsewhere
 //! (`super::head`, `super::hop_by_hop`).
 
+mod body;
+pub mod buffered;
+pub mod client;
+pub mod download;
 pub mod encode;
 pub mod framing;
 pub mod head;
+mod respond;
+pub mod server;
+mod shared;
+mod upload;
+
+pub use body::Body;
+pub use shared::{Interim, Lane};
