@@ -57,8 +57,7 @@ fn find(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("router");
     for (hosts, paths) in [(1, 1), (5_000, 1), (1, 1_000)] {
         let graph = graph(hosts, paths);
-        let heads: Vec<_> =
-            (0..1024).map(|n| head(n * 7919 % hosts, n * 7919 % paths)).collect();
+        let heads: Vec<_> = (0..1024).map(|n| head(n * 7919 % hosts, n * 7919 % paths)).collect();
         let mut next = heads.iter().cycle();
         group.bench_function(format!("find among {hosts} hosts with {paths} paths"), |bencher| {
             bencher.iter(|| {

@@ -182,6 +182,23 @@ impl Policy for ExternalAuth {
     }
 
     async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
+        // Boxed: every request has room for the future of any policy, and this one is large.
+        Box::pin(self.ask(ex)).await
+    }
+
+    fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
+        for edit in ex.answer_edits.take() {
+            edit.apply(&mut res.headers);
+        }
+    }
+
+    fn adopt(&mut self, old: &Self) {
+        self.asking = Arc::clone(&old.asking);
+    }
+}
+
+impl ExternalAuth {
+    async fn ask(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         let body = match self.most_body {
             None => Bytes::new(),
             Some(most) => match ex.lent.body(most).await {
@@ -204,16 +221,6 @@ impl Policy for ExternalAuth {
                 ControlFlow::Break(Reply::of(Reason::AuthUnavailable))
             }
         }
-    }
-
-    fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
-        for edit in ex.answer_edits.take() {
-            edit.apply(&mut res.headers);
-        }
-    }
-
-    fn adopt(&mut self, old: &Self) {
-        self.asking = Arc::clone(&old.asking);
     }
 }
 

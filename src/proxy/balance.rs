@@ -18,7 +18,7 @@ pub fn pick(backend: &Backend, tried: &Tried) -> Option<Arc<Endpoint>> {
     if let ([only], []) = (&list[..], &tried[..]) {
         return Some(Arc::clone(only));
     }
-    let now = clock::unix_ms();
+    let now = clock::unix_ms_at(clock::known());
     let fresh = |e: &&Arc<Endpoint>| !tried.iter().any(|t| t.addr == e.addr);
     let good = |e: &&Arc<Endpoint>| fresh(e) && e.avoid_until_ms.load(Relaxed) <= now;
     let start = match backend.balance {

@@ -7,27 +7,41 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
-    static KNOWN: Cell<u64> = const { Cell::new(0) };
+    /// The last moment that was read, and its [`ms`].
+    static KNOWN: Cell<(Option<Instant>, u64)> = const { Cell::new((None, 0)) };
     /// A moment, and what the other clock said then.
     static UNIX: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
+
+/// The present. What is read here is remembered for [`known`]: an exchange reads the clock when
+/// it begins, when it is sent, when it is answered and when it ends, and takes these moments for
+/// all that happens at them.
+pub fn now() -> Instant {
+    let now = Instant::now();
+    KNOWN.set((Some(now), ms_of(now)));
+    now
+}
+
+/// What this thread last learned from [`now`] or [`ms`]: the present, or some time before it.
+pub fn known() -> Instant {
+    KNOWN.get().0.unwrap_or_else(now)
+}
+
+/// The same in [`ms`]; 0 if it was never read.
+pub fn known_ms() -> u64 {
+    KNOWN.get().1
 }
 
 /// Milliseconds since the first call in this process, plus one: never 0, so that 0 can mean
 /// "not yet" in an atomic.
 pub fn ms() -> u64 {
-    ms_of(Instant::now())
+    now();
+    known_ms()
 }
 
-/// The same of a moment that was read already, never one to come. One before the first call counts as that.
+/// The same of a moment that was read already. One before the first call counts as that.
 pub fn ms_of(moment: Instant) -> u64 {
-    let ms = millis(moment.saturating_duration_since(*START)).saturating_add(1);
-    KNOWN.set(KNOWN.get().max(ms));
-    ms
-}
-
-/// What this thread last learned from [`ms`]: the present, or some time before it.
-pub fn known_ms() -> u64 {
-    KNOWN.get()
+    millis(moment.saturating_duration_since(*START)).saturating_add(1)
 }
 
 /// The moment of [`ms`] that comes after `time`.
@@ -69,8 +83,9 @@ mod tests {
         let now = ms();
         assert!(now >= 1);
         assert_eq!(known_ms(), now);
+        assert_eq!(ms_of(known()), now);
         assert!(ms_of(early) <= now);
-        assert_eq!(known_ms(), now);
+        assert_eq!(known_ms(), now, "only reading the clock tells something new");
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Timeline {
     pub fn end_request(&self) {
         self.in_flight.set(self.in_flight.get() - 1);
         if self.is_idle() {
-            self.idle_since.set(clock::ms());
+            // The exchange has just read the clock.
+            self.idle_since.set(clock::known_ms());
         }
     }
 
@@ -118,7 +119,7 @@ impl Timeline {
     /// Whether the connection has served long or often enough.
     pub fn is_worn(&self, limits: &Limits) -> bool {
         self.served.get() >= limits.keep_alive_requests
-            || clock::ms() >= self.opened + millis(limits.keep_alive_age)
+            || clock::known_ms() >= self.opened + millis(limits.keep_alive_age)
     }
 
     /// The moment of the next deadline, if one is known already.

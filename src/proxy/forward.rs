@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Response, StatusCode};
 
@@ -96,7 +96,7 @@ impl Forward<'_> {
         source: &Source,
         journey: &mut Journey,
     ) -> Result<Answer, Reason> {
-        let started = Instant::now();
+        let started = clock::now();
         let mut tries = Tries::new(self.backend, self.retry, self.method.is_idempotent());
         let mut endpoint = self.first().ok_or(Reason::NoEndpoints)?;
         let mut fresh = false;
@@ -114,7 +114,8 @@ impl Forward<'_> {
                 .and_then(|failure| tries.next(failure, &endpoint));
             let Some(next) = next else {
                 source.let_go();
-                journey.upstream = attempt.is_ok().then(|| started.elapsed());
+                let took = clock::now().saturating_duration_since(started);
+                journey.upstream = attempt.is_ok().then_some(took);
                 return attempt.map_err(|failed| failed.reason);
             };
             // That connection is dead, full, or about to close.

@@ -176,11 +176,16 @@ fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         return inner.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let in_label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    (1..=253).contains(&host.len())
-        && host
-            .split('.')
-            .all(|label| (1..=63).contains(&label.len()) && label.bytes().all(in_label))
+    let mut label = 0;
+    for byte in host.bytes() {
+        match byte {
+            b'.' if label == 0 => return false,
+            b'.' => label = 0,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' if label < 63 => label += 1,
+            _ => return false,
+        }
+    }
+    label > 0 && host.len() <= 253
 }
 
 /// HTTP/2 may cut Cookie into crumbs; everyone else expects one field (RFC 9113, 8.2.3).
@@ -251,6 +256,10 @@ mod tests {
             &[("host", "a:65536")],
             &[("host", "a:+1")],
             &[("host", "a..b")],
+            &[("host", ".a")],
+            &[("host", "a..")],
+            &[("host", &"x".repeat(64))],
+            &[("host", &"x.".repeat(127))],
             &[("host", "[::1")],
             &[("host", "[zz]")],
             &[("host", "a,b")],

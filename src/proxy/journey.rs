@@ -125,8 +125,7 @@ impl Route {
 
 impl Journey {
     pub fn begin(client: &Rc<Client>, method: Method, protocol: Version) -> Box<Self> {
-        let start = Instant::now();
-        clock::ms_of(start);
+        let start = clock::now();
         Box::new(Journey {
             client: Rc::clone(client),
             start,
@@ -183,7 +182,7 @@ impl Drop for Journey {
         let (rule, stats, backend) = self.route.parts();
         let counts = Counts {
             status: self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
-            duration: self.start.elapsed(),
+            duration: clock::now().saturating_duration_since(self.start),
             upstream: self.upstream,
             bytes_received: self.received,
             bytes_sent: self.sent,

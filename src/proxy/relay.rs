@@ -198,19 +198,21 @@ impl Relayed {
         let idle = timeouts.idle.unwrap_or(client.worker.config.limits.response_idle);
         let Answer { mut response, link, in_flight } = self.answer;
         let status = response.status();
-        let agreed = response.headers().get(UPGRADE).cloned();
         // Over HTTP/2 a backend agrees by 200 to what was asked by CONNECT (RFC 8441).
         let by_connect = link.is_http2() && self.asking.is_some() && status == StatusCode::OK;
         let agrees = status == StatusCode::SWITCHING_PROTOCOLS || by_connect;
         let is_stream = agrees && link.is_http2();
         let stream = is_stream.then(|| OnUpgrade::Http2(hyper::upgrade::on(&mut response)));
+        let agreed = agrees.then(|| response.headers().get(UPGRADE).cloned()).flatten();
         let (parts, inner) = response.into_parts();
         let mut headers = parts.headers;
         hop_by_hop::strip(&mut headers);
         match (agrees, self.asking) {
             (false, _) => {
                 let mut head = ResponseHead { status, headers };
-                journey.grpc_status = grpc::status(&head.headers);
+                if journey.is_grpc {
+                    journey.grpc_status = grpc::status(&head.headers);
+                }
                 finish(&mut head);
                 tell(&mut head, self.session);
                 let body = FromBackend {

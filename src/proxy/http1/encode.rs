@@ -193,7 +193,7 @@ thread_local! {
 
 /// Writes Date (RFC 9110, 6.6.1), made once a second.
 fn date(out: &mut BytesMut) {
-    let second = clock::unix_ms() / 1000;
+    let second = clock::unix_ms_at(clock::known()) / 1000;
     let (mut made, mut text) = NOW.get();
     if made != second {
         let now = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
