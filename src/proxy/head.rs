@@ -259,7 +259,7 @@ mod tests {
             &[("host", ".a")],
             &[("host", "a..")],
             &[("host", &"x".repeat(64))],
-            &[("host", &"x.".repeat(127))],
+            &[("host", &"x.".repeat(128))],
             &[("host", "[::1")],
             &[("host", "[zz]")],
             &[("host", "a,b")],
