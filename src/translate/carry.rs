@@ -95,6 +95,12 @@ impl Trace {
         }
     }
 
+    /// There are as many traces as routes, most of one Service and one listener.
+    fn shrink(&mut self) {
+        self.services.shrink_to_fit();
+        self.attached.shrink_to_fit();
+    }
+
     /// It looks at what no trace can tell.
     pub fn lose(&mut self) {
         self.is_unsteady = true;
@@ -206,6 +212,7 @@ impl<'s> Pass<'s> {
         }
         trace.is_ours = is_ours;
         trace.noted = std::mem::take(&mut self.policies.noted);
+        trace.shrink();
         let carry = Carry { _object: spec.object.held(), part, trace };
         self.carrying.now.insert(address, Box::new(carry));
     }
