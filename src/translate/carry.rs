@@ -120,7 +120,7 @@ impl Carrying {
             pass,
             world,
             basis: Trace::default(),
-            now: FxHashMap::default(),
+            now: FxHashMap::with_capacity_and_hasher(last.len(), Default::default()),
             last,
             // Of those that are not carried over nobody knows whether one is gone.
             is_new: live.is_none() || has_more || !changes.are_none(),
@@ -169,7 +169,8 @@ impl<'s> Pass<'s> {
         let Some(carry) = self.carrying.recall(spec) else { return false };
         let trace = &carry.trace;
         self.graph.keep(&carry.part);
-        if trace.is_ours {
+        // Only policies ask.
+        if trace.is_ours && !self.policies.objects.is_empty() {
             self.our_routes.insert((spec.kind, spec.key));
         }
         for (gateway, listener) in &trace.attached {
