@@ -261,6 +261,8 @@ impl Pools {
         let start = Instant::now();
         let dialed = connect::dial(addr, &backend.protocol, want.http1).await;
         self.telemetry.upstream_connect(dialed.is_ok(), start.elapsed());
+        // What is timed from here on must not count the time that this took.
+        clock::ms();
         let dialed = dialed.map_err(|error| {
             tracing::debug!(%addr, %error, "connecting to an endpoint failed");
             Reason::ConnectFailed
@@ -285,6 +287,7 @@ impl Pools {
 
     /// Closes what has been idle for longer than `most`.
     pub fn sweep(&self, most: Duration) {
+        // An idle worker may have read no clock for long.
         clock::ms();
         self.pools.borrow_mut().retain(|_, pool| {
             pool.idle.borrow_mut().retain(|kept| kept.is_good(most));
