@@ -2,8 +2,8 @@
 //!
 //! HTTP/1.1 connections serve one exchange at a time and are kept last in, first out, so that
 //! those that are not needed grow old and are closed. Nobody watches them meanwhile: that one is
-//! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are shared up to a
-//! number of streams; when all are full, one more is opened.
+//! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are
+//! shared up to a number of streams; when all are full, one more is opened.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
