@@ -12,12 +12,15 @@
 
 mod body;
 pub mod buffered;
+pub mod client;
+pub mod download;
 pub mod encode;
 pub mod framing;
 pub mod head;
 mod respond;
 pub mod server;
 mod shared;
+mod upload;
 
 pub use body::Body;
 pub use shared::{Interim, Lane};
