@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -36,12 +36,17 @@ fn at(port: u16) -> SocketAddr {
 
 impl Demo {
     fn start(delay: &str) -> Self {
+        Self::start_with(delay, Stdio::null())
+    }
+
+    fn start_with(delay: &str, stdout: Stdio) -> Self {
         let (admin, http) = (at(free_port()), at(free_port()));
         let offset = http.port() - 80;
         let process = Command::new(TIDEGATE)
             .args(["run", "--demo", "--drain-delay", delay, "--workers", "1"])
             .args(["--admin", &admin.to_string(), "--port-offset", &offset.to_string()])
-            .stdout(Stdio::null())
+            .args(["--log-format", "json"])
+            .stdout(stdout)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -135,6 +140,36 @@ fn a_second_signal_does_not_wait() {
     demo.until(|| status(demo.admin, "/readyz") == Some(503));
     demo.signal();
     assert_eq!(demo.end(), Some(0));
+}
+
+#[test]
+fn a_line_of_the_access_log_comes_out_without_further_requests() {
+    let mut demo = Demo::start_with("0s", Stdio::piped());
+    let stdout = BufReader::new(demo.process.stdout.take().unwrap());
+    assert_eq!(status(demo.http, "/alone"), Some(200));
+    let mut lines = stdout.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"path\":\"/alone\"")));
+}
+
+#[test]
+fn requests_that_are_cut_at_the_end_are_in_the_access_log() {
+    let mut demo = Demo::start_with("1h", Stdio::piped());
+    let stdout = BufReader::new(demo.process.stdout.take().unwrap());
+    let begin =
+        "POST /cut HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    let mut client = TcpStream::connect(demo.http).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(begin.as_bytes()).unwrap();
+    // The backend has it and waits for the body.
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    demo.signal();
+    demo.until(|| status(demo.admin, "/readyz") == Some(503));
+    demo.signal();
+    assert_eq!(demo.end(), Some(0));
+    let mut lines = stdout.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"path\":\"/cut\"")));
 }
 
 #[test]

@@ -2,27 +2,30 @@
 //!
 //! Each worker gathers its lines and hands many at once over a bounded queue, without waiting:
 //! what finds the queue full is dropped and counted. Waking the writer for each line would cost
-//! more than writing it.
+//! more than writing it. Only a worker that ends waits, a second at most, until its lines are
+//! written: the process may end right after it.
 
 use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::time::{Duration, Instant};
 
 use super::line::{self, Clock};
 use super::stream::{self, StreamRecord};
 use super::{Outcome, Record};
 
 /// How many bundles may wait for the writer: 8 MiB.
-const QUEUE: usize = 256;
+const QUEUE: usize = 128;
 /// Bytes at which a bundle is handed over.
-const BUNDLE: usize = 32 * 1024;
+const BUNDLE: usize = 64 * 1024;
 /// Room for the line that exceeds it.
 const LINE: usize = 1024;
 /// How long a line may wait for others of its worker.
 pub const LINES_WAIT: Duration = Duration::from_millis(50);
+/// How long a worker that ends waits for the writer: less than the process waits for its workers.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -35,6 +38,8 @@ pub enum Format {
 struct Bundle {
     text: String,
     lines: u64,
+    /// Dropped with the bundle, once it is written: who has the other end may wait for that.
+    _written: Option<Sender<()>>,
 }
 
 /// The log of a process.
@@ -50,13 +55,15 @@ impl AccessLog {
     /// written.
     pub fn start(format: Format, out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let (queue, bundles) = sync_channel(QUEUE);
+        let lost = Arc::default();
+        let also_lost = Arc::clone(&lost);
         std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_bundles(&bundles, out))?;
-        Ok(AccessLog { format, queue, lost: Arc::default() })
+            .spawn(move || write_bundles(&bundles, out, &also_lost))?;
+        Ok(AccessLog { format, queue, lost })
     }
 
-    /// How many lines were dropped.
+    /// How many lines were dropped, because the writer or what it writes to could not follow.
     pub fn lost(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lost)
     }
@@ -120,21 +127,42 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        self.flush();
+        let (sender, written) = channel();
+        let mut last = Bundle { _written: Some(sender), ..self.waiting.take() };
+        let lines = last.lines;
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            match self.queue.try_send(last) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => last = back,
+                Err(_) => {
+                    self.lost.fetch_add(lines, Ordering::Relaxed);
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The queue is in order: so everything before it is written too. Nothing is ever sent
+        // here: it ends with an error when the bundle is gone.
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
 /// Writes until all senders are gone. A sink that fails (a closed pipe) loses lines, not
 /// requests.
-fn write_bundles(bundles: &Receiver<Bundle>, mut out: impl Write) {
+fn write_bundles(bundles: &Receiver<Bundle>, mut out: impl Write, lost: &AtomicU64) {
     while let Ok(bundle) = bundles.recv() {
-        let _ = out.write_all(bundle.text.as_bytes());
-        let _ = out.flush();
+        if out.write_all(bundle.text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            lost.fetch_add(bundle.lines, Ordering::Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
     use super::*;
     use crate::telemetry::testing::{outcome, record};
 
@@ -142,6 +170,28 @@ mod tests {
         let (queue, bundles) = sync_channel(queue);
         let log = AccessLog { format: Format::Json, queue, lost: Arc::default() };
         (log.lines(), bundles)
+    }
+
+    /// Keeps what is written to it, if it is not closed.
+    #[derive(Clone, Default)]
+    struct Sink {
+        written: Arc<Mutex<Vec<u8>>>,
+        is_closed: bool,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_closed {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            // As a pipe takes it: in part.
+            let bytes = &bytes[..bytes.len().min(1_000)];
+            self.written.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
@@ -163,19 +213,60 @@ mod tests {
             }
         };
         assert!(full.lines == written && full.text.len() >= BUNDLE);
-        log.write(&outcome(), &record("/d"));
-        drop(log);
-        assert_eq!(bundles.try_recv().unwrap().lines, 1, "the last ones are not forgotten");
+        assert!(full.text.len() < BUNDLE + LINE && full.text.capacity() <= BUNDLE + LINE);
+        drop(bundles);
     }
 
     #[test]
     fn a_full_queue_drops_lines_and_counts_them() {
-        let (log, _kept) = lines(1);
+        let (log, bundles) = lines(1);
         for _ in 0..3 {
             log.write(&outcome(), &record("/"));
             log.write(&outcome(), &record("/"));
             log.flush();
         }
         assert_eq!(log.lost.load(Ordering::Relaxed), 4);
+        drop(bundles);
+    }
+
+    #[test]
+    fn all_lines_of_a_worker_are_written_whole_and_in_order_when_it_has_ended() {
+        const MANY: usize = 1_000;
+        let sink = Sink::default();
+        let log = AccessLog::start(Format::Json, sink.clone()).unwrap();
+        let workers: Vec<_> = (0..3)
+            .map(|worker| {
+                let lines = log.lines();
+                std::thread::spawn(move || {
+                    for number in 0..MANY {
+                        lines.write(&outcome(), &record(&format!("/{worker}/{number}")));
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(log.lost().load(Ordering::Relaxed), 0);
+        let written = sink.written.lock().unwrap();
+        let mut next = [0; 3];
+        for line in str::from_utf8(&written).unwrap().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let (worker, number) = line["path"].as_str().unwrap()[1..].split_once('/').unwrap();
+            let next = &mut next[worker.parse::<usize>().unwrap()];
+            assert_eq!(number, next.to_string());
+            *next += 1;
+        }
+        assert_eq!(next, [MANY; 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let sink = Sink { is_closed: true, ..Sink::default() };
+        let log = AccessLog::start(Format::Text, sink).unwrap();
+        let lines = log.lines();
+        lines.write(&outcome(), &record("/"));
+        lines.flush();
+        lines.write(&outcome(), &record("/"));
+        drop(lines);
+        assert_eq!(log.lost().load(Ordering::Relaxed), 2);
     }
 }

@@ -4,7 +4,7 @@
 //! query of a request is not logged, because secrets stand there.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -40,19 +40,69 @@ impl Clock {
 
 /// Appends a whole number.
 fn push_number(out: &mut String, number: u64) {
-    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
-    push_digits(out, number, digits);
+    push_digits(out, number, 1);
 }
 
-/// Appends the last `digits` decimal digits of a number, at most 20.
-fn push_digits(out: &mut String, mut number: u64, digits: usize) {
-    let mut text = [0; 20];
-    let text = &mut text[..digits.min(20)];
-    for digit in text.iter_mut().rev() {
+/// Appends a whole number with at least so many digits, at most 20.
+fn push_digits(out: &mut String, mut number: u64, least: usize) {
+    let mut text = [b'0'; 20];
+    let mut begin = text.len();
+    for (at, digit) in text.iter_mut().enumerate().rev() {
+        if number == 0 {
+            break;
+        }
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
+        begin = at;
     }
-    out.extend(text.iter().map(|digit| char::from(*digit)));
+    let begin = begin.min(text.len() - least);
+    out.push_str(str::from_utf8(&text[begin..]).expect("decimal digits are ASCII"));
+}
+
+/// Appends an address; the formatter of the standard library is left to the rarer kind.
+fn push_ip(out: &mut String, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            push_number(out, a.into());
+            for part in [b, c, d] {
+                out.push('.');
+                push_number(out, part.into());
+            }
+        }
+        // Writing to a string does not fail.
+        IpAddr::V6(ip) => write!(out, "{ip}").unwrap_or_default(),
+    }
+}
+
+/// Appends an address and a port.
+fn push_socket(out: &mut String, addr: SocketAddr) {
+    match addr {
+        SocketAddr::V4(addr) => {
+            push_ip(out, IpAddr::V4(*addr.ip()));
+            out.push(':');
+            push_number(out, addr.port().into());
+        }
+        SocketAddr::V6(addr) => write!(out, "{addr}").unwrap_or_default(),
+    }
+}
+
+/// Whether a text can stand in a line as it is, whatever the format. Looks at all of it, so that
+/// the compiler can make it many bytes at a time.
+fn is_plain(value: &str) -> bool {
+    let is_plain = |byte: u8| {
+        (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\'') & (byte != b'\\')
+    };
+    value.bytes().fold(true, |all, byte| all & is_plain(byte))
+}
+
+/// Appends a text with escapes for what could end or forge a line.
+fn push_escaped(out: &mut String, value: &str) {
+    if is_plain(value) {
+        out.push_str(value);
+    } else {
+        out.extend(value.escape_debug());
+    }
 }
 
 /// Appends milliseconds with three decimals.
@@ -91,6 +141,7 @@ impl<'o> Json<'o> {
         self.out.push_str("}\n");
     }
 
+    #[inline]
     fn key(&mut self, key: &str) {
         self.out.push_str(if self.is_first { "{\"" } else { ",\"" });
         self.is_first = false;
@@ -98,8 +149,12 @@ impl<'o> Json<'o> {
         self.out.push_str("\":");
     }
 
+    #[inline]
     pub fn string(&mut self, key: &str, value: &str) {
-        self.parts(key, &[value]);
+        self.key(key);
+        self.out.push('"');
+        self.escaped(value);
+        self.out.push('"');
     }
 
     /// A string of several parts.
@@ -112,8 +167,7 @@ impl<'o> Json<'o> {
 
     /// As RFC 8259 asks.
     fn escaped(&mut self, value: &str) {
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        if value.as_bytes().iter().all(is_plain) {
+        if is_plain(value) {
             return self.out.push_str(value);
         }
         for c in value.chars() {
@@ -134,34 +188,34 @@ impl<'o> Json<'o> {
         }
     }
 
+    #[inline]
     pub fn number(&mut self, key: &str, value: u64) {
         self.key(key);
         push_number(self.out, value);
     }
 
+    #[inline]
     pub fn ms(&mut self, key: &str, value: Duration) {
         self.key(key);
         push_ms(self.out, value);
     }
 
     /// What needs no escaping.
-    fn quoted(&mut self, key: &str, value: impl Display) {
+    fn quoted(&mut self, key: &str, write: impl FnOnce(&mut String)) {
         self.key(key);
-        // Writing to a string does not fail.
-        let _ = write!(self.out, "\"{value}\"");
+        self.out.push('"');
+        write(self.out);
+        self.out.push('"');
     }
 
     pub fn moment(&mut self, key: &str, clock: &Clock, ms: u64) {
-        self.key(key);
-        self.out.push('"');
-        clock.write(self.out, ms);
-        self.out.push('"');
+        self.quoted(key, |out| clock.write(out, ms));
     }
 
     /// The client's address, and the one of the other end of its connection.
     pub fn who(&mut self, client: IpAddr, peer: SocketAddr) {
-        self.quoted("remote_addr", client);
-        self.quoted("peer", canonical(peer));
+        self.quoted("remote_addr", |out| push_ip(out, client));
+        self.quoted("peer", |out| push_socket(out, canonical(peer)));
     }
 
     /// Where something went.
@@ -183,7 +237,7 @@ impl<'o> Json<'o> {
             self.out.push('"');
         }
         if let Some(endpoint) = endpoint {
-            self.quoted("endpoint", endpoint);
+            self.quoted("endpoint", |out| push_socket(out, endpoint));
         }
         if attempts > 0 {
             self.number("attempts", attempts.into());
@@ -229,30 +283,35 @@ pub(super) fn json(out: &mut String, clock: &Clock, outcome: &Outcome<'_>, recor
 pub(super) fn text(out: &mut String, clock: &Clock, outcome: &Outcome<'_>, record: &Record<'_>) {
     let counts = &outcome.counts;
     clock.write(out, record.start_ms);
-    let _ = write!(
-        out,
-        " {} \"{} {}://{}{} {}\" {} {} ",
-        record.client_ip,
-        record.method,
-        record.scheme.as_str(),
-        record.host.escape_debug(),
-        record.path.escape_debug(),
-        protocol(outcome),
-        counts.status,
-        counts.bytes_sent,
-    );
+    out.push(' ');
+    push_ip(out, record.client_ip);
+    push_all(out, &[" \"", record.method.as_str(), " ", record.scheme.as_str(), "://"]);
+    push_escaped(out, record.host);
+    push_escaped(out, record.path);
+    push_all(out, &[" ", protocol(outcome), "\" "]);
+    push_number(out, counts.status.into());
+    out.push(' ');
+    push_number(out, counts.bytes_sent);
+    out.push(' ');
     push_ms(out, counts.duration);
     out.push_str("ms");
     if let Some(name) = record.rule {
-        let _ = write!(out, " {}/{}/{}", name.kind, name.namespace, name.name);
+        push_all(out, &[" ", name.kind, "/", &name.namespace, "/", &name.name]);
     }
     if let Some(endpoint) = record.endpoint {
-        let _ = write!(out, " -> {endpoint}");
+        out.push_str(" -> ");
+        push_socket(out, endpoint);
     }
     if let Some(reason) = outcome.reason {
-        let _ = write!(out, " {reason}");
+        push_all(out, &[" ", reason.as_str()]);
     }
-    let _ = writeln!(out, " {}", record.request_id.escape_debug());
+    out.push(' ');
+    push_escaped(out, record.request_id);
+    out.push('\n');
+}
+
+fn push_all(out: &mut String, parts: &[&str]) {
+    parts.iter().for_each(|part| out.push_str(part));
 }
 
 #[cfg(test)]
@@ -299,6 +358,31 @@ mod tests {
         let begin = "2023-11-14T22:13:20.123Z 192.0.2.1 \"GET http://a.example.com/x HTTP/1.1\" \
                      429 11 1.234ms -> [2001:db8::1]:80 RateLimited id\n";
         assert_eq!(line, begin);
+    }
+
+    #[test]
+    fn what_could_forge_a_line_is_escaped_and_nothing_else() {
+        let escaped = |value: &str| {
+            let mut out = String::new();
+            push_escaped(&mut out, value);
+            out
+        };
+        assert_eq!(escaped(" /a~?%20"), " /a~?%20");
+        assert_eq!(escaped("\u{7f}\"\\'\n\u{e9}"), "\\u{7f}\\\"\\\\\\'\\n\u{e9}");
+        let line = line("it's \u{e9}\u{7f}", json);
+        assert!(line.contains("\"path\":\"it's \u{e9}\\u007f\""), "{line}");
+    }
+
+    #[test]
+    fn addresses_look_as_the_standard_library_writes_them() {
+        for text in ["0.0.0.0:0", "255.10.9.100:65535", "[::1]:80", "[::ffff:192.0.2.1]:443"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            let mut out = String::new();
+            push_socket(&mut out, addr);
+            out.push(' ');
+            push_ip(&mut out, addr.ip());
+            assert_eq!(out, format!("{addr} {}", addr.ip()));
+        }
     }
 
     #[test]
