@@ -403,3 +403,6 @@ fn length(value: &[u8]) -> Option<u64> {
         length.checked_mul(10)?.checked_add(digit)
     })
 }
+
+#[cfg(test)]
+mod tests;
