@@ -13,3 +13,4 @@
 pub mod encode;
 pub mod framing;
 pub mod head;
+mod names;
