@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::server;
+use super::timer::timed;
 use super::worker::{Counted, Worker};
 
 /// How long nothing is accepted when descriptors or connections have run out.
@@ -44,7 +45,7 @@ pub async fn run(
 fn serve(worker: &Rc<Worker>, port: u16, stream: TcpStream) {
     // Counted before it is served, so that the next one meets the cap.
     let counted = Counted::new(&worker.common, |common| &common.connections);
-    spawn_local(server::serve(Rc::clone(worker), port, stream, counted));
+    spawn_local(timed(server::serve(Rc::clone(worker), port, stream, counted)));
 }
 
 /// The next connection. Errors that pass are waited out: the queue is the kernel's meanwhile.

@@ -13,13 +13,13 @@ use http::header::{HOST, TE};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Body;
-use tokio::time::timeout;
 
 use super::balance::{InFlight, Tried, avoid, pick};
 use super::hop_by_hop;
 use super::incoming::Incoming;
 use super::pool::{Link, Want};
 use super::request_body::RequestBody;
+use super::timer::timeout;
 use super::worker::Worker;
 use crate::graph::{Backend, BackendKey, BackendProtocol, Endpoint, RouteGraph};
 use crate::reason::Reason;

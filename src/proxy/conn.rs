@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::clock;
+use super::clock::{self, millis};
 use super::config::Limits;
 use super::wire::Wire;
 
@@ -150,10 +150,6 @@ impl Timeline {
             (false, _) => {}
         }
     }
-}
-
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
 }
 
 /// Counts an exchange of a connection until it is dropped.

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::peeked::Peeked;
 use super::request_body::RequestBody;
 use super::server::LocalExecutor;
+use super::timer::timed;
 use super::wire::Wire;
 use crate::graph::{BackendProtocol, BackendTls};
 
@@ -123,7 +124,7 @@ fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {
 async fn start_http1(io: Wire) -> Result<Dialed, DialError> {
     let (sender, connection) =
         http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await?;
-    spawn_local(async move { log_end(connection.with_upgrades().await) });
+    spawn_local(timed(async move { log_end(connection.with_upgrades().await) }));
     Ok(Dialed::Http1(sender))
 }
 
@@ -149,7 +150,7 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         extended_connect: Cell::new(false),
     });
     let told = Rc::clone(&settings);
-    spawn_local(async move {
+    spawn_local(timed(async move {
         let mut connection = std::pin::pin!(connection);
         let mut drive = poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
@@ -164,6 +165,6 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
             }
         }
         log_end(drive.await);
-    });
+    }));
     Ok(Dialed::Http2(sender, settings))
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use http_body::Body;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::forward::Answer;
 use super::incoming::Incoming;
+use super::timer::{timed, timeout};
 
 /// What reading is worth a connection.
 const MOST_BYTES: usize = 64 * 1024;
@@ -25,12 +25,12 @@ pub fn discard(answer: Answer, is_sent: bool) {
     if !is_sent {
         return;
     }
-    spawn_local(async move {
+    spawn_local(timed(async move {
         let reading = read(response.into_body(), MOST_BYTES);
         if timeout(MOST_TIME, reading).await == Ok(true) {
             link.release();
         }
-    });
+    }));
 }
 
 /// Reads a body; whether it ended, before it was longer than `most`.

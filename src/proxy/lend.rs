@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use http::Request;
 use http_body::Body;
-use tokio::time::timeout;
 
 use super::call::call;
 use super::incoming::{BodyError, Incoming};
+use super::timer::timeout;
 use super::worker::Worker;
 use crate::graph::RouteGraph;
 use crate::policy::Lent;

@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::balance::{InFlight, Tried, pick};
 use super::discard;
 use super::outgoing::Outgoing;
 use super::pool::Want;
 use super::request_body::RequestBody;
+use super::timer::{timed, timeout};
 use super::worker::{Graph, Worker};
 use crate::graph::{BackendId, BackendProtocol, Mirror, RouteGraph};
 use crate::policy::RequestHead;
@@ -65,14 +65,14 @@ impl Copy {
             }
             let (worker, graph, body) = (Rc::clone(&worker), Rc::clone(&graph), body.clone());
             worker.mirroring.set(worker.mirroring.get() + 1);
-            spawn_local(async move {
+            spawn_local(timed(async move {
                 let limit = worker.config.limits.response_timeout;
                 let sent = timeout(limit, send(&worker, &graph, backend, &outgoing, body)).await;
                 if !matches!(sent, Ok(Some(()))) {
                     tracing::debug!(backend = ?graph[backend].key, "a mirrored request failed");
                 }
                 worker.mirroring.set(worker.mirroring.get() - 1);
-            });
+            }));
         }
     }
 }

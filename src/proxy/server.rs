@@ -23,18 +23,20 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep, sleep_until};
 
-use super::clock;
+use super::clock::{self, millis};
 use super::config::Limits;
-use super::conn::{Io, Timeline, Verdict, millis};
+use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
 use super::handle::handle;
 use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
 use super::sniff;
+use super::stage::Stage;
 use super::stream::{Arrival, Sorted};
+use super::timer::timed;
 use super::tls::{self, Tls};
 use super::wire::Wire;
-use super::worker::{Counted, Stage, Worker};
+use super::worker::{Counted, Worker};
 use crate::graph::Protocol;
 use crate::policy::Scheme;
 
@@ -246,6 +248,8 @@ where
 enum Event {
     Ended(hyper::Result<()>),
     Due,
+    /// Another stage has begun.
+    Asked,
 }
 
 /// A timer that is moved later only when it fires, so that progress costs nothing.
@@ -286,14 +290,14 @@ impl Timer {
 async fn drive<C: Graceful>(client: &Client, connection: C) {
     let limits = &client.worker.config.limits;
     let mut connection = std::pin::pin!(connection);
-    let mut stages = client.worker.stage.subscribe();
+    let mut watch = client.worker.stage.watch();
     let mut timer = Timer { sleep: Box::pin(sleep(Duration::ZERO)), due: 0 };
     timer.set(limits.header_timeout);
     // A connection of a late stage is asked at the next one, or it would never serve.
-    let mut asked_at = stages.borrow_and_update().to_owned().min(Stage::Draining);
+    let mut asked_at = client.worker.stage.now().min(Stage::Draining);
     let mut asked = false;
     loop {
-        let stage = *stages.borrow_and_update();
+        let stage = client.worker.stage.now();
         if stage > asked_at {
             asked_at = stage;
             if C::IS_SAFE || stage == Stage::Closing {
@@ -301,11 +305,16 @@ async fn drive<C: Graceful>(client: &Client, connection: C) {
                 asked = true;
             }
         }
-        let event = tokio::select! {
-            biased;
-            event = poll_fn(|cx| timer.poll(connection.as_mut(), client, cx)) => event,
-            _ = stages.changed() => continue,
-        };
+        let event = poll_fn(|cx| {
+            if watch.poll(cx) > asked_at {
+                return Poll::Ready(Event::Asked);
+            }
+            timer.poll(connection.as_mut(), client, cx)
+        });
+        let event = event.await;
+        if matches!(event, Event::Asked) {
+            continue;
+        }
         if let Event::Ended(result) = event {
             if let Err(error) = result {
                 tracing::debug!(%error, peer = %client.peer, "a client's connection ended");
@@ -330,9 +339,9 @@ pub struct LocalExecutor;
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        spawn_local(async move {
+        spawn_local(timed(async move {
             future.await;
-        });
+        }));
     }
 }
 
@@ -361,8 +370,11 @@ impl StreamExecutor {
 impl<F: Future<Output = ()> + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
         match self.next.borrow_mut().take() {
-            None => spawn_local(future),
-            Some(stall) => spawn_local(Stalling { future, stall, sleep: None, limit: self.limit }),
+            None => spawn_local(timed(future)),
+            Some(stall) => {
+                let limit = self.limit;
+                spawn_local(timed(Stalling { future, stall, sleep: None, limit }))
+            }
         };
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
 
-use super::worker::{Stage, Worker};
+use super::stage::Stage;
+use super::timer::{after, timeout};
+use super::worker::Worker;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,13 +30,12 @@ pub async fn is_http2(worker: &Worker, stream: &TcpStream, limit: Duration) -> O
                 return None;
             }
             // A part of the preface: rare enough to look again a little later.
-            sleep(Duration::from_millis(2)).await;
+            after(Duration::from_millis(2)).await;
         }
     };
-    let mut stage = worker.stage.subscribe();
     tokio::select! {
         first = timeout(limit, look) => first.ok().flatten(),
-        _ = stage.wait_for(|stage| *stage == Stage::Closing) => None,
+        () = worker.stage.reached(Stage::Closing) => None,
     }
 }
 

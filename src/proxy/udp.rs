@@ -27,8 +27,9 @@ use table::Table;
 
 use super::balance::{Tried, pick};
 use super::passage::Passage;
+use super::stage::Stage;
 use super::stream::meet;
-use super::worker::{Counted, Graph, Stage, Worker};
+use super::worker::{Counted, Graph, Worker};
 use crate::lifecycle::Phase;
 use crate::reason::Reason;
 use crate::telemetry::StreamKind;
@@ -210,7 +211,6 @@ impl Port {
     /// Passes the answers of a session on until it ends.
     async fn answer(self: Rc<Self>, session: Rc<Session>) {
         let limits = &self.worker.config.limits;
-        let mut stages = self.worker.stage.subscribe();
         // What is silent for that long need not be waited for when the process leaves.
         let mut idle = limits.udp_idle;
         loop {
@@ -219,7 +219,7 @@ impl Port {
                 biased;
                 () = session.ended.notified() => return,
                 () = silent => break,
-                Ok(_) = stages.wait_for(|stage| *stage >= Stage::Draining),
+                () = self.worker.stage.reached(Stage::Draining),
                     if idle > limits.drain_idle => idle = limits.drain_idle,
                 () = self.take_answers(&session) => {}
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -20,6 +20,7 @@ use super::config::Config;
 use super::listener::Socket;
 use super::pool::Pools;
 use super::pressure::Pressure;
+use super::stage::{Stage, Stages};
 use super::udp;
 use crate::graph::{RouteGraph, Shared, Transport};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -58,18 +59,6 @@ pub enum Command {
     Close(Transport, u16),
 }
 
-/// How far connections are asked to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    Serving,
-    /// Clients are asked to come back by another connection; all requests are served.
-    Moving,
-    /// The same, and no connection is accepted any more.
-    Draining,
-    /// Idle connections are closed.
-    Closing,
-}
-
 /// The state of one worker; stays on its thread.
 #[derive(Debug)]
 pub struct Worker {
@@ -77,7 +66,7 @@ pub struct Worker {
     pub config: Arc<Config>,
     pub telemetry: WorkerTelemetry,
     pub pools: Pools,
-    pub stage: watch::Sender<Stage>,
+    pub stage: Stages,
     /// Mirrored requests under way.
     pub mirroring: Cell<usize>,
     /// UDP sessions of this worker.
@@ -93,7 +82,7 @@ impl Worker {
         Rc::new(Worker {
             pools: Pools::new(config.limits.clone(), telemetry.clone()),
             telemetry,
-            stage: watch::Sender::new(Stage::Serving),
+            stage: Stages::default(),
             mirroring: Cell::new(0),
             sessions: Cell::new(0),
             graph: RefCell::new(Rc::new(common.shared.load())),
@@ -113,7 +102,7 @@ impl Worker {
     }
 
     pub fn is_moving(&self) -> bool {
-        *self.stage.borrow() >= Stage::Moving
+        self.stage.now() >= Stage::Moving
     }
 
     fn obey(self: &Rc<Self>, command: Command) {
@@ -145,11 +134,11 @@ impl Worker {
             () = sleep(limits.move_after) => {}
             () = lifecycle.reached(Phase::Draining) => {}
         }
-        self.stage.send_replace(Stage::Moving);
+        self.stage.set(Stage::Moving);
         lifecycle.reached(Phase::Draining).await;
-        self.stage.send_replace(Stage::Draining);
+        self.stage.set(Stage::Draining);
         sleep(limits.drain_idle).await;
-        self.stage.send_replace(Stage::Closing);
+        self.stage.set(Stage::Closing);
     }
 
     /// Closes connections to endpoints that nobody needs.
