@@ -5,25 +5,34 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use support::*;
 use tidegate::graph::{BackendProtocol, BackendTls, Protocol, Roots, RouteGraph};
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// A client's TLS that believes every certificate: the tests look at it themselves.
-fn connect(proxy: &Proxy, name: &str, alpn: &[&str]) -> Result<Tls, std::io::Error> {
+/// A client's TLS that believes every certificate: the tests look at it themselves. What it is
+/// given for taking sessions up again is kept for all of its connections.
+fn client(alpn: &[&str]) -> Arc<ClientConfig> {
     let any = BackendTls::new("any.test", &Roots::System, false).unwrap();
-    let mut config = rustls::ClientConfig::clone(&any.config);
+    let mut config = ClientConfig::clone(&any.config);
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+fn connect(proxy: &Proxy, name: &str, alpn: &[&str]) -> Result<Tls, std::io::Error> {
+    connect_as(&client(alpn), proxy.port, name)
+}
+
+fn connect_as(config: &Arc<ClientConfig>, port: u16, name: &str) -> Result<Tls, std::io::Error> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = TcpStream::connect(proxy.addr()).unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut tls = StreamOwned::new(connection, stream);
     tls.conn.complete_io(&mut tls.sock)?;
@@ -107,6 +116,29 @@ fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     assert!(shown(&before) == der(&old));
     assert!(shown(&after) == der(&new));
     assert_eq!(status(&get(&mut before, "a.test")), 200);
+}
+
+#[test]
+fn a_session_is_taken_up_again_on_every_worker_but_not_on_another_port() {
+    let pair = certificate(&["a.test"]);
+    let backend = RawBackend::echo();
+    let (port, other) = (free_port(), free_port());
+    let mut two = Graph::with(port, tls_on(port, &[("a.test", &pair)]));
+    two.builder.listener(other, other, tls_on(other, &[("a.test", &pair)]));
+    let proxy = Proxy::start(two.all_to(&[backend.addr]));
+    let config = client(&["http/1.1"]);
+    let kind = |port| {
+        let mut tls = connect_as(&config, port, "a.test").unwrap();
+        // Tickets come with the first answer.
+        get(&mut tls, "a.test");
+        (tls.conn.handshake_kind().unwrap(), tls.conn.tls13_tickets_received())
+    };
+    assert_eq!(kind(port), (HandshakeKind::Full, 2));
+    // The kernel leads half of them to each of the two workers.
+    for _ in 0..16 {
+        assert_eq!(kind(port), (HandshakeKind::Resumed, 2));
+    }
+    assert_eq!(kind(other).0, HandshakeKind::Full);
 }
 
 #[test]

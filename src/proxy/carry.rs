@@ -2,24 +2,35 @@
 //!
 //! Each way ends on its own: the end of a source is passed on to its sink (half-close), while
 //! the other way goes on. What is read is written before more is read, so that a slow sink
-//! stops its source and memory stays bounded.
+//! stops its source and memory stays bounded. Bytes pass through one buffer that all of a
+//! worker's connections share: a connection has memory of its own only for what its sink did
+//! not take at once, so that an idle tunnel costs none.
 
-use std::cell::Cell;
-use std::io;
-use std::time::{Duration, Instant};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use futures_util::future::try_join;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 
+use super::clock;
 use crate::reason::Reason;
 
-/// Bytes that are held in each direction.
-const BUFFER: usize = 16 * 1024;
+/// Bytes that are read at once, and the most that one way holds.
+const BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// Where bytes are on their way from a source to its sink, in one poll.
+    static PASSING: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
 
 /// What has passed so far.
 #[derive(Debug)]
 pub struct Progress {
-    last: Cell<Instant>,
+    /// In [`clock::ms`].
+    last: Cell<u64>,
     /// From the client.
     pub received: Cell<u64>,
     /// To the client.
@@ -28,7 +39,7 @@ pub struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Progress { last: Cell::new(Instant::now()), received: Cell::new(0), sent: Cell::new(0) }
+        Progress { last: Cell::new(clock::ms()), received: Cell::new(0), sent: Cell::new(0) }
     }
 }
 
@@ -36,26 +47,44 @@ impl Progress {
     /// Notes bytes of one direction.
     pub fn count(&self, direction: &Cell<u64>, bytes: usize) {
         direction.set(direction.get() + bytes as u64);
-        self.last.set(Instant::now());
+        self.last.set(clock::ms());
     }
 
     /// How long nothing has passed.
     pub fn silence(&self) -> Duration {
-        self.last.get().elapsed()
+        Duration::from_millis(clock::ms().saturating_sub(self.last.get()))
     }
 
     /// Returns once nothing has passed for `idle`; never for zero.
     pub async fn silent(&self, idle: Duration) {
-        if idle.is_zero() {
-            return std::future::pending().await;
-        }
-        loop {
-            let until = self.last.get() + idle;
-            if until <= Instant::now() {
-                return;
+        let mut silence = Silence::new(idle);
+        poll_fn(|cx| silence.poll(cx, self)).await;
+    }
+}
+
+/// Waits for silence. The timer is moved only when it fires: progress costs nothing.
+struct Silence {
+    idle: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    /// Zero: silence of any length is fine.
+    fn new(idle: Duration) -> Self {
+        let sleep = (!idle.is_zero()).then(|| Box::pin(sleep(idle)));
+        Silence { idle, sleep }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
+        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        while sleep.as_mut().poll(cx).is_ready() {
+            let left = self.idle.saturating_sub(progress.silence());
+            if left.is_zero() {
+                return Poll::Ready(());
             }
-            tokio::time::sleep_until(until.into()).await;
+            sleep.as_mut().reset(Instant::now() + left);
         }
+        Poll::Pending
     }
 }
 
@@ -76,67 +105,144 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut from_client, mut to_client) = split(client);
-    let (mut from_backend, mut to_backend) = split(backend);
-    let up = async {
+    let (mut up, mut down) = (Way::default(), Way::default());
+    let mut silence = Silence::new(idle);
+    poll_fn(|cx| {
         let count = |bytes| progress.count(&progress.received, bytes);
-        match way(&mut from_client, &mut to_backend, count).await {
-            Ok(()) => Ok(None),
-            Err(Broken::Sink) => Ok(Some(Reason::UpstreamReset)),
-            Err(Broken::Source) => Err(Reason::ClientGone),
-        }
-    };
-    let down = async {
+        let up = up.poll(cx, client, backend, count).map_err(|_| Reason::ClientGone)?;
         let count = |bytes| progress.count(&progress.sent, bytes);
-        match way(&mut from_backend, &mut to_client, count).await {
-            Ok(()) => Ok(None),
-            Err(Broken::Sink) => Ok(Some(Reason::ClientGone)),
-            Err(Broken::Source) => Err(Reason::UpstreamReset),
+        let down = down.poll(cx, backend, client, count).map_err(|_| Reason::UpstreamReset)?;
+        match (up, down) {
+            (Poll::Ready(End::Passed), Poll::Ready(End::Passed)) => Poll::Ready(Ok(())),
+            (Poll::Ready(End::Refused), Poll::Ready(_)) => Poll::Ready(Err(Reason::UpstreamReset)),
+            (Poll::Ready(_), Poll::Ready(End::Refused)) => Poll::Ready(Err(Reason::ClientGone)),
+            _ => silence.poll(cx, progress).map(|()| Err(Reason::IdleTimeout)),
         }
-    };
-    let (up, down) = tokio::select! {
-        biased;
-        ended = try_join(up, down) => ended?,
-        () = progress.silent(idle) => return Err(Reason::IdleTimeout),
-    };
-    up.or(down).map_or(Ok(()), Err)
+    })
+    .await
 }
 
-/// Which end of one way broke.
-enum Broken {
-    /// Nothing can be given back to it either: both ways are over.
-    Source,
-    /// It takes no more, but what it sent before is still on its way.
-    Sink,
+/// One way: from a source to its sink.
+#[derive(Default)]
+struct Way {
+    state: State,
+    /// What the sink has not taken yet.
+    held: Vec<u8>,
+    /// How much of that it has taken.
+    at: usize,
 }
 
-/// One way, until the source ends; then the sink is told so.
-async fn way<S, D>(source: &mut S, sink: &mut D, count: impl Fn(usize)) -> Result<(), Broken>
-where
-    S: AsyncRead + Unpin,
-    D: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = source.read(&mut buffer).await.map_err(|_| Broken::Source)?;
-        if read == 0 {
-            return sink.shutdown().await.map_err(|_| Broken::Sink);
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    Reading,
+    /// The sink has to take what is held, and then to let it go: TLS takes bytes before the
+    /// socket does.
+    Writing,
+    /// The source ended: the sink has to be told.
+    Closing,
+    Ended(End),
+}
+
+/// How a way ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// The source's end was passed on.
+    Passed,
+    /// The sink takes no more, but what it sent before is still on its way.
+    Refused,
+}
+
+/// A source broke: nothing can be given back to it either, so both ways are over.
+struct Broken;
+
+impl Way {
+    /// Carries until the source or the sink has to be waited for. May be asked again after the
+    /// end.
+    fn poll<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+        count: impl Fn(usize),
+    ) -> Poll<Result<End, Broken>>
+    where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        loop {
+            self.state = match self.state {
+                State::Ended(end) => return Poll::Ready(Ok(end)),
+                State::Closing => match ready!(Pin::new(&mut *sink).poll_shutdown(cx)) {
+                    Ok(()) => State::Ended(End::Passed),
+                    Err(_) => State::Ended(End::Refused),
+                },
+                State::Writing => match ready!(self.write_held(cx, sink)) {
+                    true => {
+                        count(0);
+                        State::Reading
+                    }
+                    false => State::Ended(End::Refused),
+                },
+                State::Reading => match ready!(self.pass(cx, source, sink))? {
+                    0 => State::Closing,
+                    read => {
+                        count(read);
+                        State::Writing
+                    }
+                },
+            }
         }
-        count(read);
-        write(sink, &buffer[..read]).await.map_err(|_| Broken::Sink)?;
-        count(0);
     }
-}
 
-async fn write<D: AsyncWrite + Unpin>(sink: &mut D, bytes: &[u8]) -> io::Result<()> {
-    sink.write_all(bytes).await?;
-    // TLS takes bytes before the socket does.
-    sink.flush().await
+    /// Reads once, and holds what the sink does not take at once. How much was read. That the
+    /// sink is broken shows when it is given what is held.
+    fn pass<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+    ) -> Poll<Result<usize, Broken>>
+    where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        PASSING.with_borrow_mut(|passing| {
+            let mut buffer = ReadBuf::new(passing);
+            ready!(Pin::new(source).poll_read(cx, &mut buffer)).map_err(|_| Broken)?;
+            let read = buffer.filled();
+            if !read.is_empty() {
+                let written = match Pin::new(sink).poll_write(cx, read) {
+                    Poll::Ready(Ok(written)) => written,
+                    Poll::Ready(Err(_)) | Poll::Pending => 0,
+                };
+                self.held.extend_from_slice(&read[written..]);
+            }
+            Poll::Ready(Ok(read.len()))
+        })
+    }
+
+    /// Gives the sink what is held, and frees that. Whether the sink is good.
+    fn write_held<D: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut D,
+    ) -> Poll<bool> {
+        let mut sink = Pin::new(sink);
+        while self.at < self.held.len() {
+            match ready!(sink.as_mut().poll_write(cx, &self.held[self.at..])) {
+                Ok(written) if written > 0 => self.at += written,
+                _ => return Poll::Ready(false),
+            }
+        }
+        (self.held, self.at) = (Vec::new(), 0);
+        sink.poll_flush(cx).map(|flushed| flushed.is_ok())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::join;
 
     use super::*;

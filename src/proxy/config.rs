@@ -135,7 +135,7 @@ impl Default for Limits {
             udp_idle: seconds(60),
             write_stall: seconds(30),
             response_timeout: seconds(30),
-            pool_idle: 256,
+            pool_idle: 1024,
             pool_idle_timeout: seconds(55),
             pool_streams: 100,
             retry_bytes: 64 * 1024,

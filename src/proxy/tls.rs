@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ProtocolVersion, ServerConfig};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::peeked::Peeked;
+use super::timer::timeout;
 
 /// What a handshake told.
 #[derive(Debug)]

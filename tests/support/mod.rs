@@ -371,12 +371,17 @@ pub fn certificate(names: &[&str]) -> (String, String) {
 
 /// The TLS of a listener that shows these certificates, by pattern.
 pub fn tls(certificates: &[(&str, &(String, String))]) -> Protocol {
+    tls_on(443, certificates)
+}
+
+/// The same, where sessions are those of `port`.
+pub fn tls_on(port: u16, certificates: &[(&str, &(String, String))]) -> Protocol {
     let mut map = HostMap::default();
     for (pattern, (cert, key)) in certificates {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
         map.insert(pattern, Arc::new(certified));
     }
-    Protocol::Tls(Arc::new(ListenerTls::new(443, map, None, &ClientAuth::None)))
+    Protocol::Tls(Arc::new(ListenerTls::new(port, map, None, &ClientAuth::None)))
 }
 
 impl Raw {
