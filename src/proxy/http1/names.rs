@@ -90,7 +90,7 @@ mod tests {
         for round in 0..2 {
             for n in 0..10 * SLOTS {
                 let text = format!("x-{n}");
-                assert_eq!(name(text.as_bytes()).unwrap(), text, "round {round}");
+                assert_eq!(name(text.as_bytes()).unwrap(), *text, "round {round}");
             }
         }
     }
