@@ -2,7 +2,9 @@
 
 import json
 import re
+import ssl
 import tempfile
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +54,14 @@ class Wrk:
         return parse_wrk(text)
 
     def check(self, context: Context, ports: Ports) -> None:
-        assert self.run(context, ports, 1).errors == 0, "errors"
+        """The same request as wrk's, without the second that wrk takes at least."""
+        fields = dict(field.split(": ", 1) for field in self.fields)
+        body = b"x" * self.upload or None
+        request = urllib.request.Request(self._url(ports), body, fields)
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(request, timeout=10, context=trusting) as answer:
+            assert answer.status == 200 and answer.read(), answer.status
 
     def _url(self, ports: Ports) -> str:
         scheme, port = ("https", ports.https) if self.tls else ("http", ports.http)

@@ -50,7 +50,8 @@ def _arguments() -> argparse.Namespace:
                         help="measure this Tidegate instead of building one; given several times "
                              "under different names, they are measured against each other")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
-    parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of a slice")
+    parser.add_argument("--seconds", type=int, metavar="N",
+                        help="of a slice; 4, or 2 with --quick")
     parser.add_argument("--write", action="store_true",
                         help="write docs/benchmarks.md and its chart")
     parser.add_argument("--render", metavar="JSON",
@@ -58,7 +59,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true",
                         help="one request to each proxy in each config, without measuring")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.seconds = options.seconds or (2 if options.quick else 4)
+    return options
 
 
 def _run(options: argparse.Namespace, chosen: list[rows.Row], folder: Path) -> int:
@@ -83,6 +86,7 @@ def _run(options: argparse.Namespace, chosen: list[rows.Row], folder: Path) -> i
         return _check(chosen, wanted, binaries, plan)
     plan.context = Context(tools, _best_rate(chosen, wanted, binaries, plan))
     facts = machine.facts(binaries, wanted)
+    facts["slices"] = {"rounds": options.rounds, "seconds": options.seconds}
     samples = []
     results = paths.CACHE / "results" / f"{stamp}.json"
     results.parent.mkdir(exist_ok=True)
@@ -105,6 +109,8 @@ def _check(chosen, wanted, binaries, plan) -> int:
     plan.context = Context(plan.context.tools, 1_000)
     for row in chosen:
         who = measure.contenders(row, wanted, binaries)
+        if not who:
+            continue
         measure.check(row, who, plan)
         print(f"{row.name}: {' '.join(one.label for one in who)}: ok", flush=True)
     return 0

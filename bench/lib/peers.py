@@ -1,7 +1,7 @@
 """The proxies: how each is started in a variant of its config, and stopped again.
 
 A config is a template of `bench/peers/NAME`; what differs in a variant are the files
-`VARIANT.PLACE.conf` beside it, which take the place of `@PLACE@`.
+`VARIANT.PLACE.conf` beside it (else `default.PLACE.conf`), which take the place of `@PLACE@`.
 """
 
 import http.client
@@ -124,8 +124,9 @@ class Proxy:
             place = match[1]
             if place in values or place in self.values:
                 return str(values.get(place, self.values.get(place)))
-            snippet = PEERS / kind / f"{variant}.{place}.conf"
-            return substitute(snippet.read_text().rstrip("\n")) if snippet.exists() else ""
+            snippets = (PEERS / kind / f"{name}.{place}.conf" for name in (variant, "default"))
+            text = next((one.read_text() for one in snippets if one.exists()), "")
+            return substitute(text.rstrip("\n"))
 
         def substitute(text: str) -> str:
             return re.sub(r"@([a-z0-9_]+)@", fill, text)

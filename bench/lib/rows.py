@@ -34,6 +34,7 @@ class Row:
     cores: str = "proxy"  # `both`: the proxy may use the load's core too
     connections: int = 4_096  # that the proxies must be able to hold
     note: str = ""
+    reason: str = ""  # why a goal is missed, as measured; shown while it is
 
 
 _MEMORY = "pss_mb"
@@ -56,8 +57,11 @@ ROWS = [
             "Priority: u=0, i", "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark")),
         LEAN),
     Row("10k", "10 KB answers", Wrk(64, "/10k"), ALL, (Goal(1.0),)),
-    Row("1m", "1 MB answers", Wrk(16, "/1m"), MOST, (Goal(1.0),)),
-    Row("upload", "1 MB uploads", Wrk(16, "/upload", upload=1_000_000), MOST, (Goal(1.0),)),
+    Row("1m", "1 MB answers", Wrk(16, "/1m"), (*MOST, "nginx:bulk-512k"), (Goal(1.0),),
+        variant="bulk", note="nginx and HAProxy with buffers of 64 KiB; `nginx:bulk-512k` with "
+                             "512 KiB for each transfer."),
+    Row("upload", "1 MB uploads", Wrk(16, "/upload", upload=1_000_000),
+        (*MOST, "nginx:bulk-512k"), (Goal(1.0),), variant="bulk"),
     Row("close", "a new connection for every request", Own(64, flags=("--close",)), MOST,
         (Goal(1.0),)),
     Row("tls", "TLS 1.3 keep-alive GET", Wrk(64, tls=True), ALL, (Goal(0.9),), quick=True),

@@ -11,7 +11,7 @@ from e2e.cluster import golang, images, tools
 from e2e.driver import conformance, deploy, testing
 from e2e.driver.paths import ROOT, TARGET
 from e2e.driver.shell import CommandFailed, Log, output, run
-from e2e.suites import fuzz, grpc_interop, h2spec, websocket
+from e2e.suites import bench, fuzz, grpc_interop, h2spec, websocket
 
 
 @dataclass
@@ -81,7 +81,7 @@ def _suites() -> list[Step]:
         return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
                     lambda context: Tally(*module.run(context)))
 
-    return [step(module) for module in (fuzz, h2spec, grpc_interop, websocket)]
+    return [step(module) for module in (fuzz, h2spec, grpc_interop, websocket, bench)]
 
 
 def _tests() -> list[Step]:

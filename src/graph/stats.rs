@@ -7,12 +7,42 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Workers share this many sets of counters: few enough to be small, enough to stay apart.
-const SHARDS: usize = 4;
+/// Sets of counters of a route: one for each of the first workers, and the last for all others.
+const SHARDS: usize = 8;
 
 /// Upper bounds of the duration buckets in seconds; the last bucket is open.
 pub const DURATION_BOUNDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The same in nanoseconds.
+const BOUNDS_NS: [u64; DURATION_BOUNDS.len()] = {
+    let mut bounds = [0; DURATION_BOUNDS.len()];
+    let mut n = 0;
+    while n < bounds.len() {
+        bounds[n] = (DURATION_BOUNDS[n] * 1e9) as u64;
+        n += 1;
+    }
+    bounds
+};
+
+/// Who adds to a set of counters. What one thread alone adds to needs no operation that keeps
+/// other cores away from memory: a load and a store will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adders {
+    One,
+    Many,
+}
+
+impl Adders {
+    pub fn add(self, counter: &AtomicU64, more: u64) {
+        match self {
+            Adders::One => counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed),
+            Adders::Many => {
+                counter.fetch_add(more, Relaxed);
+            }
+        }
+    }
+}
 
 /// A histogram with fixed buckets.
 #[derive(Debug, Default)]
@@ -22,11 +52,11 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub fn observe(&self, value: Duration) {
-        let seconds = value.as_secs_f64();
-        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_us.fetch_add(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    pub fn observe(&self, value: Duration, adders: Adders) {
+        let ns = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_NS.iter().take_while(|bound| **bound < ns).count();
+        adders.add(&self.buckets[bucket], 1);
+        adders.add(&self.sum_us, ns / 1000);
     }
 
     /// Adds what was observed to `total`.
@@ -58,19 +88,23 @@ pub struct RouteStats {
 pub struct RouteCounters {
     /// By the first digit of the status code: 1xx to 5xx.
     classes: [AtomicU64; 5],
-    pub duration: Histogram,
-    pub upstream: Histogram,
+    duration: Histogram,
+    upstream: Histogram,
     /// Connections and UDP sessions of a route that carries bytes.
-    pub streams: AtomicU64,
-    pub bytes_received: AtomicU64,
-    pub bytes_sent: AtomicU64,
+    streams: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
 }
 
-impl RouteCounters {
-    pub fn count_status(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.classes[class].fetch_add(1, Relaxed);
-    }
+/// What the counters want to know of a finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    pub status: u16,
+    pub duration: Duration,
+    /// From the first attempt to the head of the backend's answer.
+    pub upstream: Option<Duration>,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
 }
 
 /// A route's counters at one moment.
@@ -85,9 +119,31 @@ pub struct RouteTotal {
 }
 
 impl RouteStats {
-    /// The counters that worker number `worker` adds to.
-    pub fn of_worker(&self, worker: usize) -> &RouteCounters {
-        self.shards[worker % SHARDS].get_or_init(Box::default)
+    /// Counts a request that worker number `worker` served.
+    pub fn request(&self, worker: usize, counts: &Counts) {
+        let (counters, adders) = self.of_worker(worker);
+        let class = usize::from(counts.status / 100).clamp(1, 5) - 1;
+        adders.add(&counters.classes[class], 1);
+        counters.duration.observe(counts.duration, adders);
+        if let Some(upstream) = counts.upstream {
+            counters.upstream.observe(upstream, adders);
+        }
+        adders.add(&counters.bytes_received, counts.bytes_received);
+        adders.add(&counters.bytes_sent, counts.bytes_sent);
+    }
+
+    /// Counts a stream that worker number `worker` carried.
+    pub fn stream(&self, worker: usize, received: u64, sent: u64) {
+        let (counters, adders) = self.of_worker(worker);
+        adders.add(&counters.streams, 1);
+        adders.add(&counters.bytes_received, received);
+        adders.add(&counters.bytes_sent, sent);
+    }
+
+    fn of_worker(&self, worker: usize) -> (&RouteCounters, Adders) {
+        let last = SHARDS - 1;
+        let adders = if worker < last { Adders::One } else { Adders::Many };
+        (self.shards[worker.min(last)].get_or_init(Box::default), adders)
     }
 
     /// Adds everything counted so far to `total`.
@@ -112,9 +168,9 @@ mod tests {
     #[test]
     fn a_value_on_a_bound_falls_into_that_bucket() {
         let histogram = Histogram::default();
-        histogram.observe(Duration::from_millis(1));
-        histogram.observe(Duration::from_micros(1001));
-        histogram.observe(Duration::from_secs(60));
+        histogram.observe(Duration::from_millis(1), Adders::One);
+        histogram.observe(Duration::from_micros(1001), Adders::Many);
+        histogram.observe(Duration::from_secs(60), Adders::One);
         let mut total = HistogramTotal::default();
         histogram.add_to(&mut total);
         assert_eq!((total.buckets[0], total.buckets[1], total.buckets[13]), (1, 1, 1));
@@ -124,12 +180,34 @@ mod tests {
     #[test]
     fn the_total_adds_up_the_workers() {
         let stats = RouteStats::default();
-        for worker in 0..6 {
-            stats.of_worker(worker).count_status(200);
+        let counts = |status| Counts {
+            status,
+            duration: Duration::from_millis(2),
+            upstream: None,
+            bytes_received: 1,
+            bytes_sent: 2,
+        };
+        for worker in 0..100 {
+            stats.request(worker, &counts(200));
         }
-        stats.of_worker(1).count_status(503);
+        stats.request(1, &counts(503));
         let mut total = RouteTotal::default();
         stats.add_to(&mut total);
-        assert_eq!(total.classes, [0, 6, 0, 0, 1]);
+        assert_eq!(total.classes, [0, 100, 0, 0, 1]);
+        assert_eq!((total.duration.buckets[1], total.bytes_sent), (101, 202));
+    }
+
+    #[test]
+    fn workers_that_share_a_set_lose_nothing() {
+        let stats = RouteStats::default();
+        std::thread::scope(|scope| {
+            for worker in [SHARDS - 1, SHARDS, SHARDS + 100] {
+                let stats = &stats;
+                scope.spawn(move || (0..10_000).for_each(|_| stats.stream(worker, 1, 0)));
+            }
+        });
+        let mut total = RouteTotal::default();
+        stats.add_to(&mut total);
+        assert_eq!((total.streams, total.bytes_received), (30_000, 30_000));
     }
 }

@@ -8,6 +8,8 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     static KNOWN: Cell<u64> = const { Cell::new(0) };
+    /// A moment, and what the other clock said then.
+    static UNIX: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
 }
 
 /// Milliseconds since the first call in this process, plus one: never 0, so that 0 can mean
@@ -43,6 +45,20 @@ pub fn unix_ms() -> u64 {
     millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// The same at a moment that has just been read. The system's clock is asked again after a
+/// second, so that it may be set.
+pub fn unix_ms_at(moment: Instant) -> u64 {
+    if let Some((at, ms)) = UNIX.get() {
+        let past = moment.saturating_duration_since(at);
+        if past < Duration::from_secs(1) {
+            return ms + millis(past);
+        }
+    }
+    let ms = unix_ms();
+    UNIX.set(Some((moment, ms)));
+    ms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +71,17 @@ mod tests {
         assert_eq!(known_ms(), now);
         assert!(ms_of(early) <= now);
         assert_eq!(known_ms(), now);
+    }
+
+    #[test]
+    fn the_time_of_day_is_that_of_the_system() {
+        UNIX.set(None);
+        let before = unix_ms();
+        let start = Instant::now();
+        let told = [0, 1].map(|seconds| unix_ms_at(start + Duration::from_secs(seconds)));
+        assert!((before..=unix_ms()).contains(&told[0]));
+        assert!(told[1] <= unix_ms(), "asked again after a second");
+        assert_eq!(unix_ms_at(start + Duration::from_millis(1500)), told[1] + 500);
     }
 
     #[test]

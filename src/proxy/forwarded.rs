@@ -5,9 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::outline::{Outline, is_forwarded};
 use crate::policy::Scheme;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,40 +19,70 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the connection and the head say.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    pub peer: SocketAddr,
-    pub scheme: Scheme,
-    /// Host, with the port if the client wrote one.
-    pub authority: &'a str,
+/// What a connection tells of every request that comes by it.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The other end, in the form that people read.
+    peer: IpAddr,
+    /// The same as text, made once.
+    address: HeaderValue,
+    is_trusted: bool,
+    scheme: Scheme,
     /// The port that users connect to.
-    pub port: u16,
+    port: u16,
 }
 
-/// Writes the fields and returns the client's address: the peer's, or, behind trusted proxies,
-/// the last address in X-Forwarded-For that is not one of them.
-pub fn apply(headers: &mut HeaderMap, facts: Facts<'_>, trusted: &[IpNet]) -> IpAddr {
-    let peer = facts.peer.ip().to_canonical();
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
-    let client = if is_trusted(peer) {
-        let client = client_behind(headers, peer, is_trusted);
-        append_for(headers, peer);
+impl Origin {
+    pub fn new(peer: IpAddr, scheme: Scheme, port: u16, trusted: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        let is_trusted = is_in(trusted, peer);
+        Origin { peer, address: value(&peer.to_string()), is_trusted, scheme, port }
+    }
+
+    /// Writes the fields and returns the client's address: the peer's, or, behind trusted proxies,
+    /// the last address in X-Forwarded-For that is not one of them. `authority` is Host, with the
+    /// port if the client wrote one.
+    pub fn apply(
+        &self,
+        headers: &mut HeaderMap,
+        outline: &Outline,
+        authority: HeaderValue,
+        trusted: &[IpNet],
+    ) -> IpAddr {
+        if !self.is_trusted {
+            if outline.has_forwarded {
+                remove_all(headers);
+            }
+            headers.insert(FOR, self.address.clone());
+            headers.insert(REAL_IP, self.address.clone());
+            headers.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
+            headers.insert(HOST, authority);
+            headers.insert(PORT, port(self.port));
+            return self.peer;
+        }
+        let client = client_behind(headers, self.peer, |ip| is_in(trusted, ip));
+        append_for(headers, &self.address);
+        let is_peer = client == self.peer;
+        let real = if is_peer { self.address.clone() } else { value(&client.to_string()) };
+        headers.insert(REAL_IP, real);
+        let proto = || HeaderValue::from_static(self.scheme.as_str());
+        headers.entry(PROTO).or_insert_with(proto);
+        headers.entry(HOST).or_insert(authority);
+        headers.entry(PORT).or_insert_with(|| port(self.port));
         client
-    } else {
-        remove_all(headers);
-        headers.insert(FOR, value(&peer.to_string()));
-        peer
-    };
-    headers.insert(REAL_IP, value(&client.to_string()));
-    set_if_missing(headers, PROTO, || HeaderValue::from_static(facts.scheme.as_str()));
-    set_if_missing(headers, HOST, || value(facts.authority));
-    set_if_missing(headers, PORT, || HeaderValue::from(facts.port));
-    client
+    }
 }
 
-fn set_if_missing(headers: &mut HeaderMap, name: HeaderName, make: impl FnOnce() -> HeaderValue) {
-    headers.entry(name).or_insert_with(make);
+fn is_in(nets: &[IpNet], ip: IpAddr) -> bool {
+    nets.iter().any(|net| net.contains(&ip))
+}
+
+fn port(port: u16) -> HeaderValue {
+    match port {
+        80 => HeaderValue::from_static("80"),
+        443 => HeaderValue::from_static("443"),
+        other => HeaderValue::from(other),
+    }
 }
 
 fn value(text: &str) -> HeaderValue {
@@ -81,20 +113,19 @@ fn address(hop: &str) -> Option<IpAddr> {
 }
 
 /// Several lines become one, with `peer` at its end.
-fn append_for(headers: &mut HeaderMap, peer: IpAddr) {
-    let mut line = String::new();
+fn append_for(headers: &mut HeaderMap, peer: &HeaderValue) {
+    let mut line = Vec::new();
     for before in headers.get_all(FOR) {
-        line.push_str(before.to_str().unwrap_or_default());
-        line.push_str(", ");
+        line.extend_from_slice(before.to_str().unwrap_or_default().as_bytes());
+        line.extend_from_slice(b", ");
     }
-    line.push_str(&peer.to_string());
-    headers.insert(FOR, value(&line));
+    line.extend_from_slice(peer.as_bytes());
+    headers.insert(FOR, HeaderValue::try_from(line).unwrap_or(peer.clone()));
 }
 
 fn remove_all(headers: &mut HeaderMap) {
-    let ours =
-        |name: &str| name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip");
-    let found: Vec<HeaderName> = headers.keys().filter(|n| ours(n.as_str())).cloned().collect();
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| is_forwarded(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);
     }
@@ -102,22 +133,39 @@ fn remove_all(headers: &mut HeaderMap) {
 
 /// The request's identifier: the client's, if it is 1 to 128 visible ASCII characters, or a new
 /// random UUID (version 4).
-pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
-    let sane = |id: &&HeaderValue| {
+pub fn request_id(headers: &mut HeaderMap) -> &HeaderValue {
+    let is_sane = |id: &HeaderValue| {
         (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if let Some(id) = headers.get(REQUEST_ID).filter(sane) {
-        return id.clone();
+    let new = || {
+        let id = HeaderValue::from_bytes(&uuid(fastrand::u128(..)));
+        id.expect("hexadecimal digits are visible")
+    };
+    match headers.entry(REQUEST_ID) {
+        Entry::Vacant(none) => none.insert(new()),
+        Entry::Occupied(mut ids) => {
+            if !is_sane(ids.get()) {
+                ids.insert(new());
+            }
+            ids.into_mut()
+        }
     }
-    let id = value(&uuid(fastrand::u128(..)));
-    headers.insert(REQUEST_ID, id.clone());
-    id
 }
 
-fn uuid(random: u128) -> String {
+/// RFC 9562, 5.4, as text.
+fn uuid(random: u128) -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = random & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
-    let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (n, byte) in bits.to_be_bytes().into_iter().enumerate() {
+        // After 4, 6, 8 and 10 bytes stands a dash.
+        at += usize::from(matches!(n, 4 | 6 | 8 | 10));
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+        at += 2;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -130,9 +178,10 @@ mod tests {
             headers.append(FOR, HeaderValue::from_static(line));
         }
         let nets: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
-        let facts = Facts { peer, scheme: Scheme::Https, authority: "a:8443", port: 443 };
-        let ip = apply(&mut headers, facts, &nets);
+        let origin = Origin::new(peer.parse().unwrap(), Scheme::Https, 443, &nets);
+        let outline = Outline::of(&headers);
+        let authority = HeaderValue::from_static("a:8443");
+        let ip = origin.apply(&mut headers, &outline, authority, &nets);
         assert_eq!(headers[REAL_IP], ip.to_string());
         (ip.to_string(), headers[FOR].to_str().unwrap().to_owned())
     }
@@ -170,12 +219,12 @@ mod tests {
         for name in ["x-forwarded-prefix", "x-forwarded-host", "forwarded", "x-forwarded-user"] {
             headers.insert(name, HeaderValue::from_static("evil"));
         }
-        let peer = "192.0.2.1:5".parse().unwrap();
-        let facts = Facts { peer, scheme: Scheme::Http, authority: "a.b", port: 80 };
-        apply(&mut headers, facts, &[]);
+        let origin = Origin::new([192, 0, 2, 1].into(), Scheme::Http, 8080, &[]);
+        let outline = Outline::of(&headers);
+        origin.apply(&mut headers, &outline, HeaderValue::from_static("a.b"), &[]);
         assert_eq!(headers[HOST], "a.b");
         assert_eq!(headers[PROTO], "http");
-        assert_eq!(headers[PORT], "80");
+        assert_eq!(headers[PORT], "8080");
         assert_eq!(headers.len(), 5);
     }
 
@@ -184,13 +233,22 @@ mod tests {
         let id = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_str(text).unwrap());
-            request_id(&mut headers)
+            request_id(&mut headers).clone()
         };
         assert_eq!(id("abc-1"), "abc-1");
         assert_ne!(id("a b"), "a b");
         assert_ne!(id(""), "");
         assert_ne!(id(&"x".repeat(129)), "x".repeat(129));
-        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(&uuid(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(&uuid(0), b"00000000-0000-4000-8000-000000000000");
+    }
+
+    #[test]
+    fn of_several_request_ids_one_is_left() {
+        let mut headers = HeaderMap::new();
+        headers.append(REQUEST_ID, HeaderValue::from_static("a b"));
+        headers.append(REQUEST_ID, HeaderValue::from_static("c"));
+        let id = request_id(&mut headers).clone();
+        assert_eq!(headers.get_all(REQUEST_ID).iter().collect::<Vec<_>>(), [&id]);
     }
 }

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 
+use super::head::{self, Checked};
 use super::incoming::Incoming;
 use super::journey::{Journey, Route};
 use super::lend::Lender;
 use super::mirror::Copy;
-use super::outgoing::client_authority;
+use super::outline::Outline;
 use super::permit::{self, Answered, Passed};
 use super::relay::{Relay, Relayed, Rest};
 use super::response_body::{ResponseBody, Stall};
 use super::server::Client;
 use super::upgrade::{self, Asking};
 use super::worker::Graph;
-use super::{clock, forwarded, grpc, head, hop_by_hop, reply};
+use super::{forwarded, grpc, hop_by_hop, reply};
 use crate::graph::normal::normalise;
 use crate::graph::{Action, Found, Listener, RouteGraph, Section, Split, Target, Timeouts};
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
@@ -31,35 +32,31 @@ pub async fn handle(
     stall: Option<Rc<Stall>>,
 ) -> Response<ResponseBody> {
     let graph = client.worker.graph();
-    let now_ms = clock::unix_ms();
     let (method, version) = (request.method().clone(), request.version());
-    let mut journey = Journey::begin(&client, method, version, now_ms);
-    journey.is_grpc = grpc::is_grpc(request.headers());
-    let asked = hop_by_hop::asked(request.headers());
+    let mut journey = Journey::begin(&client, method, version);
+    let outline = Outline::of(request.headers());
+    journey.is_grpc = outline.has_content_type && grpc::is_grpc(request.headers());
+    let asked = hop_by_hop::asked(request.headers(), &outline);
     let asking = asking(&mut request, asked.upgrade);
-    let expects_continue = expects_continue(request.headers_mut());
+    let expects_continue = outline.has_expect && expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
     let target = parts.uri.clone();
     let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall };
-    let mut head = match head::check(parts, client.scheme(), &client.worker.config.limits) {
-        Ok(head) => head,
-        Err(refused) => {
-            journey.path = target.path().into();
-            return refuse(journey, refused.reason, refused.close);
-        }
-    };
+    let limits = &client.worker.config.limits;
+    let Checked { mut head, authority } =
+        match head::check(parts, &outline, client.scheme(), limits) {
+            Ok(checked) => checked,
+            Err(refused) => {
+                journey.path = target.path().into();
+                return refuse(journey, refused.reason, refused.close);
+            }
+        };
     if rest.asking.as_ref().is_some_and(|asking| asking.is_http2) {
         upgrade::to_http1(&mut head);
     }
-    let facts = forwarded::Facts {
-        peer: client.peer,
-        scheme: client.scheme(),
-        authority: &client_authority(&head),
-        port: client.public_port,
-    };
     let trusted = &client.worker.config.trusted_proxies;
-    journey.client_ip = forwarded::apply(&mut head.headers, facts, trusted);
-    journey.request_id = forwarded::request_id(&mut head.headers);
+    journey.client_ip = client.origin.apply(&mut head.headers, &outline, authority, trusted);
+    forwarded::request_id(&mut head.headers);
     journey.note(&head);
     if client.worker.common.pressure.is_critical() {
         return refuse(journey, Reason::Overloaded, true);

@@ -6,13 +6,14 @@
 //! closed after the answer) and a bare LF as the end of a line in a head (read as a line end).
 //! Both are harmless behind us, because a head is always written anew and never passed on.
 
-use http::header::{COOKIE, HOST, TRANSFER_ENCODING};
+use http::header::{COOKIE, Entry, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::config::Limits;
 use super::hop_by_hop;
+use super::outline::Outline;
 use crate::graph::normal::normalise;
 use crate::policy::{RequestHead, Scheme};
 use crate::reason::Reason;
@@ -35,34 +36,52 @@ impl From<Reason> for Refused {
     }
 }
 
+/// A head that was checked.
+#[derive(Debug)]
+pub struct Checked {
+    pub head: RequestHead,
+    /// Host and port as the client wrote them, in normal form.
+    pub authority: HeaderValue,
+}
+
 /// Checks a head and takes it over. The fields lose what belongs to the connection, and Host.
-pub fn check(parts: Parts, scheme: Scheme, limits: &Limits) -> Result<RequestHead, Refused> {
+pub fn check(
+    parts: Parts,
+    outline: &Outline,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<Checked, Refused> {
     let Parts { method, uri, version, mut headers, extensions, .. } = parts;
     let is_tunnel = extensions.get::<hyper::ext::Protocol>().is_some();
     if method == Method::CONNECT && !is_tunnel {
         return Err(Refused { reason: Reason::MethodNotImplemented, close: true });
     }
-    check_size(&headers, uri.path_and_query().map_or(0, |p| p.as_str().len()), limits)?;
-    check_framing(&headers, version)?;
-    let (host, port) = authority(uri.authority(), &headers, version)?;
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
+        return Err(Reason::UriTooLong.into());
+    }
+    if headers.len() > limits.header_fields || outline.bytes > limits.header_bytes {
+        return Err(Reason::HeadTooLarge.into());
+    }
+    if outline.has_transfer_encoding {
+        check_framing(&headers, version)?;
+    }
+    let field = take_host(&mut headers)?;
+    let (host, port) = authority(uri.authority(), field.as_ref(), version)?;
+    let authority = in_normal_form(field, &host, port);
     let path = normalise(uri.path())?.into();
     let query = uri.query().map(Into::into);
-    headers.remove(HOST);
-    hop_by_hop::strip(&mut headers);
-    hop_by_hop::strip_look_alikes(&mut headers);
-    join_cookies(&mut headers);
-    Ok(RequestHead { method, scheme, host, port, path, query, headers, upstream_host: None })
-}
-
-fn check_size(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<(), Reason> {
-    if target > limits.uri_bytes {
-        return Err(Reason::UriTooLong);
+    if outline.has_hop_by_hop {
+        hop_by_hop::strip(&mut headers);
     }
-    let bytes: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
-    if headers.len() > limits.header_fields || bytes > limits.header_bytes {
-        return Err(Reason::HeadTooLarge);
+    if outline.has_underscore {
+        hop_by_hop::strip_look_alikes(&mut headers);
     }
-    Ok(())
+    if outline.cookies > 1 {
+        join_cookies(&mut headers);
+    }
+    let head =
+        RequestHead { method, scheme, host, port, path, query, headers, upstream_host: None };
+    Ok(Checked { head, authority })
 }
 
 /// Exactly one `chunked`, and only in HTTP/1.1: anything else is read in different ways.
@@ -83,14 +102,9 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Reason> {
 /// (RFC 9112, 3.2; RFC 9113, 8.3.1). HTTP/1.0 may have none: it is empty then.
 fn authority(
     target: Option<&Authority>,
-    headers: &HeaderMap,
+    field: Option<&HeaderValue>,
     version: Version,
 ) -> Result<(Box<str>, Option<u16>), Reason> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let field = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Reason::InvalidHost);
-    }
     let field = match field {
         None => None,
         Some(host) => Some(parse_authority(host.to_str().map_err(|_| Reason::InvalidHost)?)?),
@@ -105,6 +119,31 @@ fn authority(
         (None, None) if version == Version::HTTP_10 => Ok(("".into(), None)),
         _ => Err(Reason::InvalidHost),
     }
+}
+
+/// Takes the one Host field out.
+fn take_host(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Reason> {
+    match headers.entry(HOST) {
+        Entry::Vacant(_) => Ok(None),
+        Entry::Occupied(hosts) if hosts.iter().nth(1).is_some() => Err(Reason::InvalidHost),
+        Entry::Occupied(host) => Ok(Some(host.remove())),
+    }
+}
+
+/// The text of an authority: nearly always that of the client's own field.
+fn in_normal_form(field: Option<HeaderValue>, host: &str, port: Option<u16>) -> HeaderValue {
+    let is_normal = |field: &HeaderValue| {
+        let rest = field.as_bytes().strip_prefix(host.as_bytes());
+        matches!(rest, Some([] | [b':', b'1'..=b'9', ..]))
+    };
+    if let Some(field) = field.filter(is_normal) {
+        return field;
+    }
+    let text = match port {
+        None => HeaderValue::from_str(host),
+        Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
+    };
+    text.expect("a host has only visible characters")
 }
 
 /// Host and port as they are written in Host: `name`, `name:port`, `[address]:port`.
@@ -174,7 +213,27 @@ mod tests {
         fields: &[(&str, &str)],
     ) -> Result<RequestHead, Reason> {
         let parts = parts(version, target, fields);
-        check(parts, Scheme::Http, &Limits::default()).map_err(|refused| refused.reason)
+        let outline = Outline::of(&parts.headers);
+        let checked = check(parts, &outline, Scheme::Http, &Limits::default());
+        checked.map(|checked| checked.head).map_err(|refused| refused.reason)
+    }
+
+    #[test]
+    fn the_authority_is_the_clients_in_normal_form() {
+        for (field, authority) in [
+            ("a.example", "a.example"),
+            ("A.example.", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example:8080", "a.example:8080"),
+            ("a.example.:8080", "a.example:8080"),
+            ("a.example:0080", "a.example:80"),
+            ("[::1]:443", "[::1]:443"),
+        ] {
+            let parts = parts(Version::HTTP_11, "/", &[("host", field)]);
+            let outline = Outline::of(&parts.headers);
+            let checked = check(parts, &outline, Scheme::Http, &Limits::default()).unwrap();
+            assert_eq!(checked.authority, authority, "{field}");
+        }
     }
 
     #[test]

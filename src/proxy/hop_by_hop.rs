@@ -1,14 +1,12 @@
 //! Fields that belong to one connection and go no further (RFC 9110, 7.6.1).
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+use super::outline::{Outline, is_forwarded, is_hop_by_hop};
 
 /// What a request asks of its connection, read before [`strip`] takes it away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +22,9 @@ pub struct Asked {
 /// Connection must not name what carries identity, routing or framing: a client could hide
 /// from the backend what we have put there (CVE-2024-45410). Such names are passed over.
 pub fn strip(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = options(headers)
             .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
@@ -34,22 +35,18 @@ pub fn strip(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        HTTP2_SETTINGS,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    let rest: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    for name in rest {
         headers.remove(name);
     }
 }
 
 /// Reads what a request asks of its connection.
-pub fn asked(headers: &HeaderMap) -> Asked {
+pub fn asked(headers: &HeaderMap, outline: &Outline) -> Asked {
+    if !outline.has_te && !outline.has_upgrade {
+        return Asked::default();
+    }
     let trailers = headers.get_all(TE).iter().any(|te| {
         let tokens = te.to_str().unwrap_or_default().split(',');
         tokens.map(str::trim).any(|token| token.eq_ignore_ascii_case("trailers"))
@@ -102,8 +99,8 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 pub fn is_protected(name: &str) -> bool {
     let by_name = [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, TRANSFER_ENCODING];
     by_name.iter().any(|protected| protected == name)
-        || name.starts_with("x-forwarded-")
-        || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | "proxy-authorization")
+        || is_forwarded(name)
+        || matches!(name, "x-request-id" | "proxy-authorization")
 }
 
 /// Removes every field that would be a protected one if `_` were read as `-`, as CGI-like
@@ -160,7 +157,10 @@ mod tests {
 
     #[test]
     fn an_upgrade_counts_only_when_connection_names_it() {
-        let upgrade = |fields| asked(&headers(fields)).upgrade;
+        let upgrade = |fields| {
+            let headers = headers(fields);
+            asked(&headers, &Outline::of(&headers)).upgrade
+        };
         assert!(
             upgrade(&[("upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]).is_some()
         );

@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
+use super::clock;
 use super::conn::Held;
+use super::forwarded::REQUEST_ID;
 use super::server::Client;
 use super::worker::Graph;
+use crate::graph::stats::Counts;
 use crate::graph::{BackendId, BackendKey, RouteStats, RuleId, RuleName};
 use crate::policy::RequestHead;
 use crate::reason::Reason;
-use crate::telemetry::Record;
+use crate::telemetry::{Outcome, Record};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -34,7 +37,7 @@ pub struct Journey {
     pub method: Method,
     pub host: Box<str>,
     pub path: Box<str>,
-    pub request_id: HeaderValue,
+    request_id: Option<HeaderValue>,
     pub client_ip: IpAddr,
     pub fields: Fields,
     pub consumer: Option<Box<str>>,
@@ -121,21 +124,18 @@ impl Route {
 }
 
 impl Journey {
-    pub fn begin(
-        client: &Rc<Client>,
-        method: Method,
-        protocol: Version,
-        start_ms: u64,
-    ) -> Box<Self> {
+    pub fn begin(client: &Rc<Client>, method: Method, protocol: Version) -> Box<Self> {
+        let start = Instant::now();
+        clock::ms_of(start);
         Box::new(Journey {
             client: Rc::clone(client),
-            start: Instant::now(),
-            start_ms,
+            start,
+            start_ms: clock::unix_ms_at(start),
             protocol,
             method,
             host: Box::default(),
             path: Box::default(),
-            request_id: HeaderValue::from_static(""),
+            request_id: None,
             client_ip: client.peer.ip().to_canonical(),
             fields: Fields::default(),
             consumer: None,
@@ -154,10 +154,14 @@ impl Journey {
         })
     }
 
-    /// Notes a head that was accepted, as the client sent it.
+    /// Notes a head that was accepted, as the client sent it, if somebody is going to read it.
     pub fn note(&mut self, head: &RequestHead) {
+        if !self.client.worker.telemetry.logs() {
+            return;
+        }
         self.host = head.host.clone();
         self.path = head.path.clone();
+        self.request_id = head.headers.get(REQUEST_ID).cloned();
         self.fields = Fields::of(&head.headers);
     }
 }
@@ -177,30 +181,30 @@ impl Drop for Journey {
             Some(_) => self.reason,
         };
         let (rule, stats, backend) = self.route.parts();
-        client.worker.telemetry.request_done(&Record {
-            start_ms: self.start_ms,
+        let counts = Counts {
+            status: self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
             duration: self.start.elapsed(),
             upstream: self.upstream,
-            request_id: self.request_id.to_str().unwrap_or_default(),
+            bytes_received: self.received,
+            bytes_sent: self.sent,
+        };
+        let outcome = Outcome { counts, reason, protocol: self.protocol, stats };
+        client.worker.telemetry.request_done(&outcome, || Record {
+            start_ms: self.start_ms,
+            request_id: text(&self.request_id).unwrap_or_default(),
             client_ip: self.client_ip,
             peer: client.peer,
             method: &self.method,
             scheme: client.scheme(),
             host: &self.host,
             path: &self.path,
-            protocol: self.protocol,
-            status: self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
-            reason,
             grpc_status: self.grpc_status.filter(|_| self.is_grpc),
             listener_port: client.public_port,
             section: self.section.as_deref().unwrap_or_default(),
             rule,
-            stats,
             backend,
             endpoint: self.endpoint,
             attempts: self.attempts,
-            bytes_received: self.received,
-            bytes_sent: self.sent,
             user_agent: text(&self.fields.user_agent),
             referer: text(&self.fields.referer),
             traceparent: text(&self.fields.traceparent),

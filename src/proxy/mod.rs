@@ -37,6 +37,7 @@ mod lend;
 mod listener;
 mod mirror;
 mod outgoing;
+mod outline;
 mod passage;
 mod peeked;
 mod permit;

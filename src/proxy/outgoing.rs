@@ -117,7 +117,7 @@ fn authority(head: &RequestHead) -> String {
 }
 
 /// Host as the client wrote it, in normal form.
-pub fn client_authority(head: &RequestHead) -> String {
+fn client_authority(head: &RequestHead) -> String {
     match head.port {
         None => head.host.to_string(),
         Some(port) => format!("{}:{port}", head.host),

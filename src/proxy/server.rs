@@ -27,6 +27,7 @@ use super::clock::{self, millis};
 use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
+use super::forwarded::Origin;
 use super::handle::handle;
 use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
@@ -54,6 +55,8 @@ pub struct Client {
     /// The port that users connect to.
     pub public_port: u16,
     pub tls: Option<Tls>,
+    /// What backends are told of it.
+    pub origin: Origin,
     guard: Weak<ConnectionGuard>,
 }
 
@@ -141,8 +144,12 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
     };
     drop(listener);
     let timeline = Timeline::new();
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let trusted = &worker.config.trusted_proxies;
+    let origin = Origin::new(peer.ip(), scheme, public_port, trusted);
     let client = Rc::new(Client {
         worker,
+        origin,
         timeline: Arc::clone(&timeline),
         peer,
         port,

@@ -24,7 +24,7 @@ use super::stage::{Stage, Stages};
 use super::udp;
 use crate::graph::{RouteGraph, Shared, Transport};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::telemetry::{Telemetry, WorkerTelemetry};
+use crate::telemetry::{LINES_WAIT, Telemetry, WorkerTelemetry};
 
 /// The graph as a worker holds it: cheap to clone, without an atomic operation.
 pub type Graph = Rc<Arc<RouteGraph>>;
@@ -141,6 +141,16 @@ impl Worker {
         self.stage.set(Stage::Closing);
     }
 
+    /// Hands the lines of the access log over.
+    async fn log(self: Rc<Self>) {
+        let mut ticks = interval(LINES_WAIT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.telemetry.logs() {
+            ticks.tick().await;
+            self.telemetry.flush();
+        }
+    }
+
     /// Closes connections to endpoints that nobody needs.
     async fn sweep(self: Rc<Self>) {
         let mut ticks = interval(Duration::from_secs(5));
@@ -167,6 +177,7 @@ pub fn run(common: Arc<Common>, mut commands: mpsc::UnboundedReceiver<Command>) 
         let worker = Worker::new(common);
         spawn_local(Rc::clone(&worker).leave());
         spawn_local(Rc::clone(&worker).sweep());
+        spawn_local(Rc::clone(&worker).log());
         let lifecycle = worker.common.lifecycle.clone();
         let mut stopped = std::pin::pin!(lifecycle.reached(Phase::Stopped));
         loop {

@@ -1,13 +1,14 @@
-//! One worker's counters: plain atomics that only this worker adds to and the scrape reads.
+//! One worker's counters: atomics that only this worker adds to and the scrape reads, so that
+//! adding is a load and a store.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::graph::stats::Histogram;
+use crate::graph::stats::{Adders, Histogram};
 use crate::policy::Kind;
 use crate::reason::Reason;
 
-use super::{Record, StreamKind, StreamRecord};
+use super::{Outcome, StreamKind, StreamRecord};
 
 /// Status codes that are counted one by one; others fall into their class.
 const STATUSES: std::ops::Range<u16> = 100..600;
@@ -64,38 +65,49 @@ impl Default for WorkerCounters {
     }
 }
 
+/// Adds to a counter of the worker that runs here.
+pub fn add(counter: &AtomicU64, more: u64) {
+    Adders::One.add(counter, more);
+}
+
+/// The same, by one.
+pub fn count(counter: &AtomicU64) {
+    add(counter, 1);
+}
+
 impl WorkerCounters {
-    pub fn request(&self, record: &Record<'_>) {
-        let status = record.status.clamp(STATUSES.start, STATUSES.end - 1);
-        self.statuses[usize::from(status - STATUSES.start)].fetch_add(1, Relaxed);
-        if let Some(reason) = record.reason {
-            self.reasons[reason as usize].fetch_add(1, Relaxed);
+    pub fn request(&self, outcome: &Outcome<'_>) {
+        let counts = &outcome.counts;
+        let status = counts.status.clamp(STATUSES.start, STATUSES.end - 1);
+        count(&self.statuses[usize::from(status - STATUSES.start)]);
+        if let Some(reason) = outcome.reason {
+            count(&self.reasons[reason as usize]);
         }
-        let protocol = match record.protocol {
+        let protocol = match outcome.protocol {
             http::Version::HTTP_2 => 2,
             http::Version::HTTP_11 => 1,
             _ => 0,
         };
-        self.protocols[protocol].fetch_add(1, Relaxed);
-        self.duration.observe(record.duration);
-        self.bytes_received.fetch_add(record.bytes_received, Relaxed);
-        self.bytes_sent.fetch_add(record.bytes_sent, Relaxed);
+        count(&self.protocols[protocol]);
+        self.duration.observe(counts.duration, Adders::One);
+        add(&self.bytes_received, counts.bytes_received);
+        add(&self.bytes_sent, counts.bytes_sent);
     }
 
     pub fn stream(&self, record: &StreamRecord<'_>) {
-        self.streams[record.kind as usize].fetch_add(1, Relaxed);
+        count(&self.streams[record.kind as usize]);
         if let Some(reason) = record.reason {
-            self.reasons[reason as usize].fetch_add(1, Relaxed);
+            count(&self.reasons[reason as usize]);
         }
-        self.bytes_received.fetch_add(record.bytes_received, Relaxed);
-        self.bytes_sent.fetch_add(record.bytes_sent, Relaxed);
+        add(&self.bytes_received, record.bytes_received);
+        add(&self.bytes_sent, record.bytes_sent);
     }
 
     pub fn upstream_connect(&self, ok: bool, took: Duration) {
         let counter = if ok { &self.upstream_connected } else { &self.upstream_connect_failed };
-        counter.fetch_add(1, Relaxed);
+        count(counter);
         if ok {
-            self.connect_time.observe(took);
+            self.connect_time.observe(took, Adders::One);
         }
     }
 

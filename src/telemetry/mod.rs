@@ -1,13 +1,16 @@
 //! What the data plane tells of itself: metrics for Prometheus and one log line a request.
 //!
-//! Each worker counts into its own atomics and hands finished lines to a writer thread over a
-//! bounded queue, so that nothing here takes a lock or waits on the request path. Adding up
+//! Each worker counts into its own atomics and hands finished lines, many at once, to a writer
+//! thread over a bounded queue, so that nothing here takes a lock or waits on the request path. Adding up
 //! and rendering happen at the scrape. Program logs are `tracing`'s and not in here.
 
 mod access_log;
 mod collect;
 mod counters;
+mod line;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -19,10 +22,12 @@ use http::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
-pub use access_log::{AccessLog, Format};
-use counters::WorkerCounters;
+use access_log::Lines;
+pub use access_log::{AccessLog, Format, LINES_WAIT};
+use counters::{WorkerCounters, count};
 pub use stream::{StreamKind, StreamRecord};
 
+use crate::graph::stats::Counts;
 use crate::graph::{BackendKey, RouteStats, RuleName, Shared};
 use crate::policy::{Kind, Scheme};
 use crate::reason::Reason;
@@ -66,7 +71,7 @@ impl Telemetry {
         WorkerTelemetry(Rc::new(Worker {
             number: self.started.fetch_add(1, Ordering::Relaxed),
             counters,
-            telemetry: Arc::clone(self),
+            log: self.access_log.as_ref().map(AccessLog::lines),
         }))
     }
 
@@ -91,17 +96,24 @@ pub struct WorkerTelemetry(Rc<Worker>);
 struct Worker {
     number: usize,
     counters: Arc<WorkerCounters>,
-    telemetry: Arc<Telemetry>,
+    log: Option<Lines>,
 }
 
-/// A finished request.
+/// What the counters want to know of a finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    pub counts: Counts,
+    pub reason: Option<Reason>,
+    pub protocol: http::Version,
+    /// The counters of the rule's route.
+    pub stats: Option<&'a RouteStats>,
+}
+
+/// What the access log wants to know besides.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Milliseconds since the Unix epoch at which its head was complete.
     pub start_ms: u64,
-    pub duration: Duration,
-    /// From the first attempt to the head of the backend's answer.
-    pub upstream: Option<Duration>,
     pub request_id: &'a str,
     pub client_ip: IpAddr,
     pub peer: SocketAddr,
@@ -110,21 +122,14 @@ pub struct Record<'a> {
     pub host: &'a str,
     /// Without the query, which may hold secrets.
     pub path: &'a str,
-    pub protocol: http::Version,
-    pub status: u16,
-    pub reason: Option<Reason>,
     /// How a gRPC call ended.
     pub grpc_status: Option<u8>,
     pub listener_port: u16,
     pub section: &'a str,
     pub rule: Option<&'a RuleName>,
-    /// The counters of the rule's route.
-    pub stats: Option<&'a RouteStats>,
     pub backend: Option<&'a BackendKey>,
     pub endpoint: Option<SocketAddr>,
     pub attempts: u32,
-    pub bytes_received: u64,
-    pub bytes_sent: u64,
     pub user_agent: Option<&'a str>,
     pub referer: Option<&'a str>,
     pub traceparent: Option<&'a str>,
@@ -134,22 +139,20 @@ pub struct Record<'a> {
 }
 
 impl WorkerTelemetry {
-    /// Counts a request and writes its log line.
-    pub fn request_done(&self, record: &Record<'_>) {
+    /// Whether there is an access log: what only it needs is not collected for nobody.
+    pub fn logs(&self) -> bool {
+        self.0.log.is_some()
+    }
+
+    /// Counts a request and writes its log line, if there is a log.
+    pub fn request_done<'r>(&self, outcome: &Outcome<'_>, record: impl FnOnce() -> Record<'r>) {
         let worker = &*self.0;
-        worker.counters.request(record);
-        if let Some(stats) = record.stats {
-            let route = stats.of_worker(worker.number);
-            route.count_status(record.status);
-            route.duration.observe(record.duration);
-            if let Some(upstream) = record.upstream {
-                route.upstream.observe(upstream);
-            }
-            route.bytes_received.fetch_add(record.bytes_received, Ordering::Relaxed);
-            route.bytes_sent.fetch_add(record.bytes_sent, Ordering::Relaxed);
+        worker.counters.request(outcome);
+        if let Some(stats) = outcome.stats {
+            stats.request(worker.number, &outcome.counts);
         }
-        if let Some(log) = &worker.telemetry.access_log {
-            log.write(record);
+        if let Some(log) = &worker.log {
+            log.write(outcome, &record());
         }
     }
 
@@ -158,44 +161,49 @@ impl WorkerTelemetry {
         let worker = &*self.0;
         worker.counters.stream(record);
         if let Some(stats) = record.stats {
-            let route = stats.of_worker(worker.number);
-            route.streams.fetch_add(1, Ordering::Relaxed);
-            route.bytes_received.fetch_add(record.bytes_received, Ordering::Relaxed);
-            route.bytes_sent.fetch_add(record.bytes_sent, Ordering::Relaxed);
+            stats.stream(worker.number, record.bytes_received, record.bytes_sent);
         }
-        if let Some(log) = &worker.telemetry.access_log {
+        if let Some(log) = &worker.log {
             log.write_stream(record);
+        }
+    }
+
+    /// Hands the lines over that wait to be written: to be called again and again while the
+    /// worker runs, with the pause of [`LINES_WAIT`].
+    pub fn flush(&self) {
+        if let Some(log) = &self.0.log {
+            log.flush();
         }
     }
 
     /// A UDP session began.
     pub fn session_opened(&self) {
-        self.0.counters.sessions_opened.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.sessions_opened);
     }
 
     /// A UDP session ended, in whatever way.
     pub fn session_closed(&self) {
-        self.0.counters.sessions_closed.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.sessions_closed);
     }
 
     /// A datagram was not passed on.
     pub fn datagram_dropped(&self, reason: Reason) {
-        self.0.counters.datagrams_dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.datagrams_dropped[reason as usize]);
     }
 
     /// A client's connection was accepted.
     pub fn connection_opened(&self, _listener_port: u16) {
-        self.0.counters.connections_opened.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.connections_opened);
     }
 
     /// A client's connection ended, in whatever way.
     pub fn connection_closed(&self, _listener_port: u16) {
-        self.0.counters.connections_closed.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.connections_closed);
     }
 
     /// A TLS handshake failed or took too long.
     pub fn handshake_failed(&self, _listener_port: u16) {
-        self.0.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.handshakes_failed);
     }
 
     /// A new connection to a backend was tried.
@@ -205,11 +213,11 @@ impl WorkerTelemetry {
 
     /// A request was sent again.
     pub fn upstream_retry(&self) {
-        self.0.counters.upstream_retries.fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.upstream_retries);
     }
 
     /// A policy answered instead of the backend.
     pub fn policy_answered(&self, policy: Kind, _reason: Reason) {
-        self.0.counters.policy_answers[policy as usize].fetch_add(1, Ordering::Relaxed);
+        count(&self.0.counters.policy_answers[policy as usize]);
     }
 }

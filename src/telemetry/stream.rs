@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::access_log::{Json, canonical, milliseconds, timestamp};
+use super::line::{Clock, Json, push_ms};
 use crate::graph::{BackendKey, RouteStats, RuleName};
 use crate::reason::Reason;
 
@@ -55,58 +55,56 @@ pub struct StreamRecord<'a> {
 }
 
 /// The access log's line of a stream, with the names that a request's has.
-pub(super) fn json(record: &StreamRecord<'_>) -> String {
-    let mut line = Json::new();
-    line.string("timestamp", &timestamp(record.start_ms));
-    line.string("remote_addr", &record.peer.ip().to_canonical().to_string());
-    line.string("peer", &canonical(record.peer).to_string());
+pub(super) fn json(out: &mut String, clock: &Clock, record: &StreamRecord<'_>) {
+    let mut line = Json::new(out);
+    line.moment("timestamp", clock, record.start_ms);
+    line.who(record.peer.ip().to_canonical(), record.peer);
     line.string("protocol", record.kind.as_str());
     line.optional("reason", record.reason.map(|r| r.as_str()));
-    line.number("latency_ms", milliseconds(record.duration));
+    line.ms("latency_ms", record.duration);
     if let Some(upstream) = record.upstream {
-        line.number("upstream_latency_ms", milliseconds(upstream));
+        line.ms("upstream_latency_ms", upstream);
     }
     line.number("bytes_received", record.bytes_received);
     line.number("bytes_sent", record.bytes_sent);
-    line.number("port", record.listener_port);
+    line.number("port", record.listener_port.into());
     line.string("listener", record.section);
     line.place(record.rule, record.backend, record.endpoint, record.attempts);
     line.optional("tls_version", record.tls_version);
     line.optional("sni", record.sni);
-    line.end()
+    line.end();
 }
 
 /// `TIME ADDR "PROTOCOL LISTENER" RECEIVED SENT LATENCYms SNI ROUTE -> ENDPOINT REASON`
-pub(super) fn text(record: &StreamRecord<'_>) -> String {
-    let mut line = String::with_capacity(256);
+pub(super) fn text(out: &mut String, clock: &Clock, record: &StreamRecord<'_>) {
     let port = format!(":{}", record.listener_port);
     // A connection that is nobody's came to a port all the same.
     let place = if record.section.is_empty() { port.as_str() } else { record.section };
+    clock.write(out, record.start_ms);
     let _ = write!(
-        line,
-        "{} {} \"{} {}\" {} {} {}ms",
-        timestamp(record.start_ms),
+        out,
+        " {} \"{} {}\" {} {} ",
         record.peer.ip().to_canonical(),
         record.kind.as_str(),
         place.escape_debug(),
         record.bytes_received,
         record.bytes_sent,
-        milliseconds(record.duration),
     );
+    push_ms(out, record.duration);
+    out.push_str("ms");
     if let Some(sni) = record.sni {
-        let _ = write!(line, " {}", sni.escape_debug());
+        let _ = write!(out, " {}", sni.escape_debug());
     }
     if let Some(name) = record.rule {
-        let _ = write!(line, " {}/{}/{}", name.kind, name.namespace, name.name);
+        let _ = write!(out, " {}/{}/{}", name.kind, name.namespace, name.name);
     }
     if let Some(endpoint) = record.endpoint {
-        let _ = write!(line, " -> {endpoint}");
+        let _ = write!(out, " -> {endpoint}");
     }
     if let Some(reason) = record.reason {
-        let _ = write!(line, " {reason}");
+        let _ = write!(out, " {reason}");
     }
-    line.push('\n');
-    line
+    out.push('\n');
 }
 
 #[cfg(test)]
@@ -137,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_valid_object() {
-        let line = json(&record(Some("a.\"example")));
+        let mut line = String::new();
+        json(&mut line, &Clock::default(), &record(Some("a.\"example")));
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["protocol"], "TLS");
@@ -150,6 +149,8 @@ mod tests {
 
     #[test]
     fn a_server_name_cannot_forge_a_text_line() {
-        assert_eq!(text(&record(Some("a\nb"))).matches('\n').count(), 1);
+        let mut line = String::new();
+        text(&mut line, &Clock::default(), &record(Some("a\nb")));
+        assert_eq!(line.matches('\n').count(), 1);
     }
 }

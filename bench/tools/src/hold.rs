@@ -24,6 +24,7 @@ pub fn run(options: &Options) -> Result<()> {
     for i in 0..options.connections {
         let socket = TcpStream::connect(options.address)
             .with_context(|| format!("connection {} of {}", i + 1, options.connections))?;
+        socket.set_nodelay(true)?;
         let mut connection = Io::new(socket, tls.as_ref())?;
         ask(&mut connection)?;
         held.push(connection);

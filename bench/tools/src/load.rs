@@ -79,7 +79,8 @@ enum State {
 
 struct Client {
     options: Options,
-    tls: Option<Arc<ClientConfig>>,
+    /// One for each connection: sessions are resumed by the one that had them.
+    tls: Vec<Arc<ClientConfig>>,
     requests: Vec<Vec<u8>>,
     poll: Poll,
     connections: Vec<Connection>,
@@ -121,7 +122,8 @@ impl Client {
         let poll = Poll::new()?;
         let ticker =
             options.rate.map(|rate| Ticker::new(poll.registry(), TICKER, rate)).transpose()?;
-        let tls = options.tls.then(|| io::tls(options.resume)).transpose()?;
+        let clients = if options.tls { options.connections } else { 0 };
+        let tls = (0..clients).map(|_| io::tls(options.resume)).collect::<Result<_>>()?;
         Ok(Client {
             tls,
             requests: requests(&options),
@@ -156,10 +158,11 @@ impl Client {
 
     fn connect(&self, i: usize) -> Result<Connection> {
         let mut socket = TcpStream::connect(self.options.address)?;
+        socket.set_nodelay(true)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(i), both)?;
         Ok(Connection {
-            io: Io::new(socket, self.tls.as_ref())?,
+            io: Io::new(socket, self.tls.get(i))?,
             state: State::Idle,
             since: Instant::now(),
             request: 0,
