@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -19,6 +19,9 @@ use crate::health::Health;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::source::Source;
 use crate::translate::{Note, Peer, Snapshot, Translation, translate};
+
+/// How often graphs that were live are looked after, while requests hold them.
+const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// What the loop connects.
 pub struct Reconciler {
@@ -69,9 +72,16 @@ impl Reconciler {
     async fn follow(&mut self) {
         self.follow_listeners();
         loop {
+            let old_graphs = async {
+                match self.shared.clean_up() {
+                    true => tokio::time::sleep(CLEAN_UP).await,
+                    false => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.source.changed() => self.pass().await,
                 Ok(()) = self.listening.changed() => self.follow_listeners(),
+                () = old_graphs => {}
             }
         }
     }
@@ -98,8 +108,12 @@ impl Reconciler {
     }
 
     fn publish(&mut self, snapshot: &Snapshot, translation: Translation) {
-        let Translation { graph, statuses, infrastructure, notes, good_certificates } = translation;
-        self.shared.publish(graph);
+        let Translation { graph, statuses, infrastructure, notes, good_certificates, .. } =
+            translation;
+        if translation.graph_is_new {
+            self.shared.publish(graph);
+            snapshot.memo.published(self.shared.load());
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.health.config_last_success_timestamp_seconds.set(now);
         self.source.remember_good(&good_certificates);

@@ -125,7 +125,7 @@ fn a_session_is_taken_up_again_on_every_worker_but_not_on_another_port() {
     let (port, other) = (free_port(), free_port());
     let mut two = Graph::with(port, tls_on(port, &[("a.test", &pair)]));
     two.builder.listener(other, other, tls_on(other, &[("a.test", &pair)]));
-    let proxy = Proxy::start(two.all_to(&[backend.addr]));
+    let _proxy = Proxy::start(two.all_to(&[backend.addr]));
     let config = client(&["http/1.1"]);
     let kind = |port| {
         let mut tls = connect_as(&config, port, "a.test").unwrap();

@@ -320,7 +320,7 @@ fn live_graph(shared: &Shared, service: &str) -> Arc<EndpointSet> {
         context: None,
     };
     let backend = Backend::new(key, BackendProtocol::Http1, &[]);
-    shared.publish(RouteGraph { backends: vec![backend], ..RouteGraph::default() });
+    shared.publish(RouteGraph { backends: vec![backend].into(), ..RouteGraph::default() });
     Arc::clone(&shared.load().backends[0].endpoints)
 }
 

@@ -112,7 +112,7 @@ def _panel(canvas: _Canvas, row: Row, samples: list[Sample]) -> None:
     most = found[-1][1]
     canvas.y += 34
     canvas.text(0, canvas.y, row.title, "title")
-    canvas.text(_NAMES, canvas.y, "CPU µs a request", "faint")
+    canvas.text(_NAMES + _BAR, canvas.y, "CPU µs a request", "faint", "end")
     canvas.y += 8
     for name, cost in found:
         style = name if name in ("tidegate", "nginx") else "other"

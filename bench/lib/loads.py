@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lib import install
-from bench.lib.paths import HOST, LOAD_CORE, Ports
+from bench.lib.paths import HOST, LOAD_CORES, Ports
 from bench.lib.processes import client
 from e2e.driver.shell import CommandFailed
 
@@ -173,4 +173,4 @@ def _seconds(text: str) -> float:
 
 
 def _client(*words) -> str:
-    return client(list(words), LOAD_CORE)
+    return client(list(words), ",".join(LOAD_CORES))

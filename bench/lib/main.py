@@ -60,6 +60,8 @@ def _arguments() -> argparse.Namespace:
                         help="one request to each proxy in each config, without measuring")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     options = parser.parse_args()
+    if options.write and (options.row or options.peer or options.quick):
+        parser.error("--write is for a full run: docs/benchmarks.md has every row")
     options.seconds = options.seconds or (2 if options.quick else 4)
     return options
 
@@ -79,7 +81,7 @@ def _run(options: argparse.Namespace, chosen: list[rows.Row], folder: Path) -> i
     hosts.certificate(folder)
     origin = Process([tools, "origin", "--http", f"{paths.HOST}:{paths.ORIGIN_HTTP}",
                       "--grpc", f"{paths.HOST}:{paths.ORIGIN_GRPC}"],
-                     folder / "origin.log", paths.LOAD_CORE)
+                     folder / "origin.log", ",".join(paths.LOAD_CORES))
     wait_listens(origin.popen, paths.ORIGIN_HTTP)
     plan = measure.Plan(options.rounds, options.seconds, folder, Context(tools, 0), origin)
     if options.check:

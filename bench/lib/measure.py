@@ -145,7 +145,7 @@ def _slice(row: Row, proxy: Proxy, plan: Plan, number: int) -> Sample:
         rps=outcome.requests / outcome.seconds, cpu_us=cpu.total * each,
         system_us=cpu.total * cpu.system_share() * each,
         p50_us=outcome.p50_us, p99_us=outcome.p99_us, pss_mb=pss / 1024, rss_mb=rss / 1024,
-        proxy_core=cpu.total / took, load_core=load / took)
+        proxy_core=cpu.total / took, load_core=load / took / len(paths.LOAD_CORES))
 
 
 def _check_log(proxy: Proxy, before: int, requests: int) -> None:
@@ -175,7 +175,7 @@ def _memory(row: Row, proxy: Proxy, plan: Plan, number: int) -> Sample:
         words = [plan.context.tools, "hold", "--address", f"{HOST}:{port}", "--connections",
                  row.load.connections, *(["--tls"] if row.load.tls else [])]
         out = proxy.folder / "held"
-        holder = Process(words, proxy.folder / "hold.log", paths.LOAD_CORE, out=out,
+        holder = Process(words, proxy.folder / "hold.log", ",".join(paths.LOAD_CORES), out=out,
                          stdin=subprocess.PIPE)
     try:
         if holder:

@@ -22,10 +22,11 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-_CORES = cores()
-PROXY_CORE = str(_CORES[0])
-LOAD_CORE = str(_CORES[1] if len(_CORES) > 1 else _CORES[0])
-BOTH_CORES = f"{PROXY_CORE},{LOAD_CORE}"
+_CORES = [str(core) for core in cores()]
+PROXY_CORE = _CORES[0]
+# With four cores or more, load and origin leave the first two alone and have one each.
+LOAD_CORES = _CORES[2:4] if len(_CORES) >= 4 else _CORES[1:2] or _CORES
+BOTH_CORES = ",".join(_CORES[:2])
 
 
 class Ports:

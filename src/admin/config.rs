@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_summary_leads_from_the_port_to_the_endpoints() {
         let mut hosts = HostMap::default();
-        hosts.insert("*.example.com", PathTable::default());
+        hosts.insert("*.example.com", Arc::new(PathTable::default()));
         let section = Arc::new(Section {
             name: "gateway/ns/gw/http".into(),
             filters: Vec::new(),
@@ -143,8 +143,8 @@ mod tests {
         let graph = RouteGraph {
             generation: 7,
             listeners: [(20000, Arc::new(listener))].into(),
-            rules: vec![route],
-            backends: vec![backend("echo", 80, &[1])],
+            rules: vec![route].into(),
+            backends: vec![backend("echo", 80, &[1])].into(),
             ..RouteGraph::default()
         };
         let shown = summary(&graph);

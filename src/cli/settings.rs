@@ -106,6 +106,7 @@ fn settings(args: &Args, machine: Machine, files: bool) -> Settings {
         own_service: None,
         external_names: files || args.enable_external_name,
         cluster: !files,
+        statuses: !files,
         watch_namespaces: names(&args.watch_namespaces),
         trusted_proxies: args.trusted_proxies.clone(),
     }

@@ -2,14 +2,21 @@
 //!
 //! Backends and policies are made once for each key, however many rules use them. Nothing is
 //! in order before [`GraphBuilder::build`]: that sorts by precedence, so that the result does
-//! not depend on the order of calls.
+//! not depend on the order of calls. What is the same as in the graph before is shared with it:
+//! see [`GraphBuilder::after`] and [`Part`].
+
+mod part;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use part::Part;
+use part::{Host, Recording};
+
+use super::slots::Filling;
 use super::{
     Backend, BackendId, BackendKey, Datagrams, Entry, HostMap, INGRESS, Installed, Listener,
-    PathTable, PolicyId, Protocol, RouteGraph, Rule, RuleId, Section, Stream, TlsEnd, TlsUse,
+    PolicyId, Protocol, RouteGraph, Rule, RuleId, Section, Stream, TlsEnd, TlsUse,
 };
 use crate::policy::{AnySpec, Invalid, Refs};
 
@@ -19,11 +26,12 @@ pub struct GraphBuilder {
     listeners: BTreeMap<u16, (u16, Protocol)>,
     sections: Vec<Draft>,
     streams: Vec<StreamDraft>,
-    rules: Vec<Rule>,
-    backends: Vec<Backend>,
+    rules: Filling<Rule>,
+    backends: Filling<Backend>,
     backend_ids: HashMap<BackendKey, BackendId>,
-    policies: Vec<Installed>,
+    policies: Filling<Installed>,
     policy_ids: HashMap<Arc<str>, Vec<PolicyId>>,
+    recording: Option<Recording>,
 }
 
 /// A section that is still being filled.
@@ -33,8 +41,8 @@ struct Draft {
     hostname: Box<str>,
     name: Arc<str>,
     filters: Vec<PolicyId>,
-    hosts: HostMap<Vec<Entry>>,
-    grpc: HostMap<Vec<Entry>>,
+    hosts: HostMap<Host>,
+    grpc: HostMap<Host>,
 }
 
 /// A stream that is still being filled.
@@ -69,38 +77,84 @@ impl GraphBuilder {
         GraphBuilder::default()
     }
 
+    /// Begins a graph that shares with `last` what stays: parts keep their numbers.
+    pub fn after(last: &RouteGraph) -> Self {
+        let number = |n: usize| u32::try_from(n).expect("slots are numbered so");
+        let slots = last.backends.0.iter().enumerate();
+        let backends = slots.filter_map(|(n, b)| Some((b.as_ref()?, BackendId(number(n)))));
+        let backend_ids = backends.map(|(backend, id)| (backend.key.clone(), id)).collect();
+        let mut policy_ids: HashMap<Arc<str>, Vec<PolicyId>> = HashMap::new();
+        for (n, policy) in last.policies.0.iter().enumerate() {
+            if let Some(policy) = policy {
+                let ids = policy_ids.entry(Arc::clone(&policy.key)).or_default();
+                ids.push(PolicyId(number(n)));
+            }
+        }
+        GraphBuilder {
+            rules: Filling::after(&last.rules),
+            backends: Filling::after(&last.backends),
+            backend_ids,
+            policies: Filling::after(&last.policies),
+            policy_ids,
+            ..GraphBuilder::default()
+        }
+    }
+
     /// The backend of `key`; `make` is called for the first user of the key.
     pub fn backend(&mut self, key: &BackendKey, make: impl FnOnce() -> Backend) -> BackendId {
-        if let Some(id) = self.backend_ids.get(key) {
-            return *id;
-        }
-        let id = BackendId(index(self.backends.len()));
-        self.backends.push(make());
-        self.backend_ids.insert(key.clone(), id);
+        let id = match self.backend_ids.get(key).copied() {
+            Some(id) => {
+                if self.backends.get(id.0).is_none() {
+                    self.backends.put(id.0, make());
+                }
+                id
+            }
+            None => {
+                let id = BackendId(self.backends.add(make()));
+                self.backend_ids.insert(key.clone(), id);
+                id
+            }
+        };
+        self.record(|recording| recording.backends.push(id));
         id
     }
 
-    /// The policy of `key`, compiled for the first user of the key. By the key, state is found
-    /// again in the next graph: it names the object and the place in it.
+    /// The policy of `key`, compiled for the first user of the key; that of the last graph, if it
+    /// was made of the same. By the key, state is found again in the next graph: it names the
+    /// object and the place in it. Of a graph that is made after another, the Secrets in `refs`
+    /// are those of that one.
     pub fn policy(&mut self, key: &str, spec: &AnySpec, refs: &Refs) -> Result<PolicyId, Invalid> {
         let known = self.policy_ids.get(key).map_or(&[][..], Vec::as_slice);
-        let same = |id: &&PolicyId| self.policies[id.0 as usize].spec == *spec;
-        if let Some(id) = known.iter().find(same) {
-            return Ok(*id);
-        }
-        let policy = spec.compile(refs)?;
-        let id = PolicyId(index(self.policies.len()));
-        let key: Arc<str> = key.into();
-        self.policies.push(Installed { key: Arc::clone(&key), spec: spec.clone(), policy });
-        self.policy_ids.entry(key).or_default().push(id);
+        let same = |policy: Option<&Installed>| policy.is_some_and(|p| p.spec == *spec);
+        let now = known.iter().find(|id| same(self.policies.get(id.0)));
+        let last = known.iter().find(|id| same(self.policies.before(id.0)));
+        let id = if let Some(id) = now {
+            *id
+        } else if let Some(id) = last.copied() {
+            let before = self.policies.before(id.0);
+            if before.is_some_and(|before| before.services == refs.services) {
+                self.policies.keep(id.0);
+            } else {
+                self.policies.put(id.0, Installed::new(key.into(), spec, refs)?);
+            }
+            id
+        } else {
+            let key: Arc<str> = key.into();
+            let made = Installed::new(Arc::clone(&key), spec, refs)?;
+            let id = PolicyId(self.policies.add(made));
+            self.policy_ids.entry(key).or_default().push(id);
+            id
+        };
+        self.record(|recording| recording.policies.push(id));
         Ok(id)
     }
 
     /// Adds a rule; its gates are put into the order of the policy table.
     pub fn rule(&mut self, mut rule: Rule) -> RuleId {
-        rule.gates.sort_by_key(|id| self.policies[id.0 as usize].policy.kind());
-        let id = RuleId(index(self.rules.len()));
-        self.rules.push(rule);
+        let kind = |id: &PolicyId| self.policies.get(id.0).map(|policy| policy.policy.kind());
+        rule.gates.sort_by_key(kind);
+        let id = RuleId(self.rules.add(rule));
+        self.record(|recording| recording.rules.push(id));
         id
     }
 
@@ -174,12 +228,12 @@ impl GraphBuilder {
 
     /// Adds a match to `section`, under `hostname`: a name, `*.suffix`, or empty for all.
     pub fn route(&mut self, section: SectionId, hostname: &str, entry: Entry) {
-        self.sections[section.0].hosts.entry(hostname).push(entry);
+        self.entry(section, false, hostname, entry);
     }
 
     /// The same for a GRPCRoute.
     pub fn grpc_route(&mut self, section: SectionId, hostname: &str, entry: Entry) {
-        self.sections[section.0].grpc.entry(hostname).push(entry);
+        self.entry(section, true, hostname, entry);
     }
 
     pub fn build(self) -> RouteGraph {
@@ -192,7 +246,7 @@ impl GraphBuilder {
         sections.sort_by_key(|draft| *draft.name == *INGRESS);
         for draft in sections {
             let Some(listener) = listeners.get_mut(&draft.port) else { continue };
-            let [hosts, grpc] = [draft.hosts, draft.grpc].map(|hosts| hosts.map(PathTable::new));
+            let [hosts, grpc] = [draft.hosts, draft.grpc].map(|hosts| hosts.map(Host::table));
             if !listener.streams.is_empty() && listener.streams.get_exact(&draft.hostname).is_none()
             {
                 listener.streams.insert(&draft.hostname, TlsUse::Http);
@@ -201,7 +255,14 @@ impl GraphBuilder {
             listener.sections.entry(&draft.hostname).push(Arc::new(section));
         }
         let listeners = listeners.into_iter().map(|(port, l)| (port, Arc::new(l))).collect();
-        RouteGraph { generation: 0, listeners, datagrams, rules, backends, policies }
+        RouteGraph {
+            listeners,
+            datagrams,
+            rules: rules.finish(),
+            backends: backends.finish(),
+            policies: policies.finish(),
+            ..RouteGraph::default()
+        }
     }
 }
 
@@ -244,11 +305,6 @@ fn install(
         }
     }
     datagrams
-}
-
-/// Objects fit into the memory of a pod, so there are never 2^32 of them.
-fn index(len: usize) -> u32 {
-    u32::try_from(len).expect("fewer than 2^32 parts of a graph")
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Section {
     }
 }
 
-fn under<'h>(hosts: &'h HostMap<PathTable>, head: &RequestHead) -> Option<(RuleId, &'h str)> {
+fn under<'h>(hosts: &'h HostMap<Arc<PathTable>>, head: &RequestHead) -> Option<(RuleId, &'h str)> {
     hosts.matching(&head.host).find_map(|table| table.find(head))
 }
 

@@ -3,7 +3,7 @@
 //! `translate` builds a [`RouteGraph`], [`Shared::publish`] makes it live, and a request holds
 //! one graph from its first byte to its last. Parts refer to each other by index into the
 //! graph's own tables, so that nothing is looked up by name on the request path and state can
-//! be carried over before the graph is shared. No Kubernetes types and no sockets in here.
+//! be carried over before the graph is shared. Tables share what stays with those of the graph before. No Kubernetes types and no sockets in here.
 
 pub mod attempt;
 pub mod backend;
@@ -19,6 +19,7 @@ pub mod path;
 pub mod port;
 pub mod session;
 pub mod shared;
+pub mod slots;
 pub mod stats;
 pub mod stream;
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub use attempt::{Retry, RetryBudget};
 pub use backend::{Backend, BackendKey, BackendProtocol, Balance, Endpoint, EndpointSet};
 pub use backend_tls::{Alpn, BackendTls, Bundle, Roots, SubjectName, TlsSpec, Verify, sha256};
 pub use budget::RetryCounts;
-pub use builder::{GraphBuilder, SectionId, StreamId};
+pub use builder::{GraphBuilder, Part, SectionId, StreamId};
 pub use client_auth::ClientAuth;
 pub use host::HostMap;
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
@@ -42,11 +43,12 @@ pub use path::PathTable;
 pub use port::{Bound, Transport};
 pub use session::{Cookie, CookieLifetime, Session, SessionKind};
 pub use shared::Shared;
+pub use slots::Slots;
 pub use stats::RouteStats;
 pub use stream::{Datagrams, Stream, TlsEnd, TlsUse};
 pub use tls::{ListenerTls, certified_key};
 
-use crate::policy::{AnyPolicy, AnySpec};
+use crate::policy::{AnyPolicy, AnySpec, Invalid, Refs, Services};
 use crate::reason::Reason;
 
 /// Everything that is served, at one generation.
@@ -54,13 +56,15 @@ use crate::reason::Reason;
 pub struct RouteGraph {
     /// Counts up by one with each publish; 0 before the first.
     pub generation: u64,
+    /// Which pass made it: a number that its memo gave; 0 without one.
+    pub pass: u64,
     /// TCP, by the port that is bound.
     pub listeners: BTreeMap<u16, Arc<Listener>>,
     /// UDP, by the port that is bound.
     pub datagrams: BTreeMap<u16, Arc<Datagrams>>,
-    pub rules: Vec<Rule>,
-    pub backends: Vec<Backend>,
-    pub policies: Vec<Installed>,
+    pub rules: Slots<Rule>,
+    pub backends: Slots<Backend>,
+    pub policies: Slots<Installed>,
 }
 
 impl RouteGraph {
@@ -137,10 +141,10 @@ pub struct Section {
     /// (GEP-5224).
     pub filters: Vec<PolicyId>,
     /// Routes by the host names under which they are attached here.
-    pub hosts: HostMap<PathTable>,
+    pub hosts: HostMap<Arc<PathTable>>,
     /// GRPCRoutes, for gRPC requests alone: what these find here goes before `hosts`. They stand
     /// apart because rules of the two kinds must not be merged (GRPCRoute, `rules[].matches`).
-    pub grpc: HostMap<PathTable>,
+    pub grpc: HostMap<Arc<PathTable>>,
 }
 
 /// Matches lead to a rule; a rule says what happens. Of a rule for streams and datagrams only
@@ -248,7 +252,18 @@ pub struct Installed {
     /// The object and the place in it, such as `RateLimit/ns/name/local`.
     pub key: Arc<str>,
     pub spec: AnySpec,
+    /// The services that it was compiled with.
+    pub services: Services,
     pub policy: AnyPolicy,
+}
+
+impl Installed {
+    /// # Errors
+    /// The Spec cannot be compiled.
+    pub fn new(key: Arc<str>, spec: &AnySpec, refs: &Refs) -> Result<Self, Invalid> {
+        let policy = spec.compile(refs)?;
+        Ok(Installed { key, spec: spec.clone(), services: refs.services.clone(), policy })
+    }
 }
 
 /// A request's place in the graph.

@@ -46,6 +46,12 @@ impl PathTable {
         table
     }
 
+    /// Every match, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let prefixes = self.prefixes.iter().flat_map(|node| &node.entries);
+        self.exact.values().flatten().chain(&self.regex).chain(prefixes)
+    }
+
     /// The rule of the first match in order of precedence, and the prefix it was found by.
     pub fn find(&self, head: &RequestHead) -> Option<(RuleId, &str)> {
         let holds = |entry: &&Entry| entry.matcher.holds(head);

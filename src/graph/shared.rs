@@ -1,8 +1,8 @@
 //! The one meeting point of control plane and data plane: the graph that is live.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -15,6 +15,9 @@ pub struct Shared {
     graph: ArcSwap<RouteGraph>,
     generation: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Graphs that were live: kept until nobody else holds them, so that it is never a worker
+    /// that has to take one apart.
+    retired: Mutex<Vec<Arc<RouteGraph>>>,
 }
 
 impl Default for Shared {
@@ -23,6 +26,7 @@ impl Default for Shared {
             graph: ArcSwap::default(),
             generation: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            retired: Mutex::default(),
         }
     }
 }
@@ -44,39 +48,80 @@ impl Shared {
     }
 
     /// Makes `graph` live: numbers it, carries over the state of what did not change (policies
-    /// of the same key and equal Spec, endpoints of the same backend), and swaps it in.
+    /// of the same key and equal Spec, endpoints of the same backend), and swaps it in. What it
+    /// shares with the graph before has its state already.
     pub fn publish(&self, mut graph: RouteGraph) -> u64 {
         let old = self.graph.load();
         graph.generation = old.generation + 1;
-        let mut policies: HashMap<&str, Vec<&Installed>> = HashMap::new();
-        for before in &old.policies {
-            policies.entry(&before.key).or_default().push(before);
-        }
-        for new in &mut graph.policies {
-            let same = policies.get(&*new.key).into_iter().flatten().find(|p| p.spec == new.spec);
-            if let Some(before) = same {
-                new.policy.adopt(&before.policy);
-            }
-        }
-        let sets: HashMap<&BackendKey, &Arc<EndpointSet>> =
-            old.backends.iter().map(|b| (&b.key, &b.endpoints)).collect();
-        for backend in &mut graph.backends {
-            if let Some(set) = sets.get(&backend.key) {
-                set.replace(&backend.endpoints.addrs());
-                backend.endpoints = Arc::clone(set);
-            }
-        }
-        let mut stats: HashMap<_, _> =
-            old.rules.iter().map(|rule| (rule.name.route(), Arc::clone(&rule.stats))).collect();
-        for rule in &mut graph.rules {
-            let of_route = stats.entry(rule.name.route()).or_default();
-            rule.stats = Arc::clone(of_route);
-        }
+        adopt_policies(&old, &mut graph);
+        adopt_endpoints(&old, &mut graph);
+        adopt_counters(&old, &mut graph);
+        drop(old);
         let generation = graph.generation;
-        self.graph.store(Arc::new(graph));
+        let old = self.graph.swap(Arc::new(graph));
         self.generation.store(generation, Ordering::Release);
         self.changed.send_replace(generation);
+        self.bury(Some(old));
         generation
+    }
+
+    /// Takes apart the graphs that were live and that nobody holds any more, on this thread.
+    /// Returns whether some are held still.
+    pub fn clean_up(&self) -> bool {
+        self.bury(None)
+    }
+
+    fn bury(&self, one_more: Option<Arc<RouteGraph>>) -> bool {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(one_more);
+        retired.retain(|graph| Arc::strong_count(graph) > 1);
+        !retired.is_empty()
+    }
+}
+
+fn adopt_policies(old: &RouteGraph, new: &mut RouteGraph) {
+    let fresh: Vec<&mut Installed> = new.policies.fresh().collect();
+    if fresh.is_empty() {
+        return;
+    }
+    let mut known: HashMap<&str, Vec<&Installed>> = HashMap::new();
+    for before in &old.policies {
+        known.entry(&before.key).or_default().push(before);
+    }
+    for new in fresh {
+        let same = known.get(&*new.key).into_iter().flatten().find(|p| p.spec == new.spec);
+        if let Some(before) = same {
+            new.policy.adopt(&before.policy);
+        }
+    }
+}
+
+fn adopt_endpoints(old: &RouteGraph, new: &mut RouteGraph) {
+    let mut fresh = new.backends.fresh().peekable();
+    if fresh.peek().is_none() {
+        return;
+    }
+    let sets: HashMap<&BackendKey, &Arc<EndpointSet>> =
+        old.backends.iter().map(|b| (&b.key, &b.endpoints)).collect();
+    for backend in fresh {
+        if let Some(set) = sets.get(&backend.key) {
+            set.replace(&backend.endpoints.addrs());
+            backend.endpoints = Arc::clone(set);
+        }
+    }
+}
+
+fn adopt_counters(old: &RouteGraph, new: &mut RouteGraph) {
+    let routes: HashSet<_> = new.rules.fresh().map(|rule| rule.name.route()).collect();
+    if routes.is_empty() {
+        return;
+    }
+    let known = old.rules.iter().map(|rule| (rule.name.route(), &rule.stats));
+    let known = known.filter(|(route, _)| routes.contains(route));
+    let mut stats: HashMap<_, _> = known.map(|(route, stats)| (route, Arc::clone(stats))).collect();
+    for rule in new.rules.fresh() {
+        let of_route = stats.entry(rule.name.route()).or_default();
+        rule.stats = Arc::clone(of_route);
     }
 }
 
@@ -139,6 +184,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_graph_shares_with_the_last_one_keeps_its_state() {
+        let shared = Shared::default();
+        let mut builder = GraphBuilder::new();
+        builder.record_part();
+        builder.backend(&key("web", 80), || backend("web", 80, &[1]));
+        builder.rule(rule("a"));
+        let part = builder.part();
+        shared.publish(builder.build());
+        let before = shared.load();
+        before.backends[0].endpoints.replace(&[([192, 0, 2, 9], 80).into()]);
+        let mut builder = GraphBuilder::after(&before);
+        builder.keep(&part);
+        builder.rule(rule("a"));
+        shared.publish(builder.build());
+        let after = shared.load();
+        assert_eq!(after.backends[0].endpoints.addrs(), [([192, 0, 2, 9], 80).into()]);
+        assert!(Arc::ptr_eq(&before.rules[0].stats, &after.rules[0].stats));
+        assert!(Arc::ptr_eq(&before.rules[0].stats, &after.rules[1].stats), "of the same route");
+    }
+
+    #[test]
     fn counters_of_a_route_that_stays_are_the_same() {
         let graph = |names: &[&str]| {
             let mut builder = GraphBuilder::new();
@@ -154,6 +220,19 @@ mod tests {
         let after = shared.load();
         assert!(Arc::ptr_eq(&before.rules[0].stats, &after.rules[1].stats));
         assert!(!Arc::ptr_eq(&after.rules[0].stats, &after.rules[1].stats));
+    }
+
+    #[test]
+    fn a_graph_that_was_live_is_taken_apart_by_who_cleans_up() {
+        let shared = Shared::default();
+        shared.publish(limited("RateLimit/ns/a", 1));
+        let held = shared.load();
+        let gone = Arc::downgrade(&held);
+        shared.publish(RouteGraph::default());
+        drop(held);
+        assert!(gone.upgrade().is_some(), "the last reader does not");
+        assert!(!shared.clean_up());
+        assert!(gone.upgrade().is_none());
     }
 
     #[test]

@@ -58,8 +58,11 @@ pub struct Refs {
     /// The data of the Secrets that the Spec names, by Secret name.
     pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The services that the Spec names, by the field that does.
-    pub services: BTreeMap<&'static str, ServiceId>,
+    pub services: Services,
 }
+
+/// Services by the field that names them.
+pub type Services = BTreeMap<&'static str, ServiceId>;
 
 /// Why a Spec cannot be compiled: the field, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,37 +1,41 @@
 //! One client connection as time sees it: its deadlines, and the wrapper of its bytes that
 //! notices when they must hold.
 //!
-//! The engine's own head timeout cannot tell silence between requests from a slow head, so
-//! the deadlines are kept here and the engine's stay out of the way. Everything happens on one
-//! thread; the atomics are there only because an upgraded connection must be `Send`.
+//! The engines keep no time: the deadlines of heads, of silence and of writes are kept here.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{self, millis};
 use super::config::Limits;
+use super::http1::buffered::Socket;
 use super::wire::Wire;
+
+/// How long a client may still send after its last answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Times are of [`clock::ms`]; 0 stands for "not now".
 #[derive(Debug)]
 pub struct Timeline {
     opened: u64,
-    is_http2: AtomicBool,
+    is_http2: Cell<bool>,
     /// The first byte of a head arrived, but not its end.
-    head_since: AtomicU64,
-    idle_since: AtomicU64,
+    head_since: Cell<u64>,
+    idle_since: Cell<u64>,
     /// The client takes no bytes.
-    stalled_since: AtomicU64,
-    in_flight: AtomicU64,
-    served: AtomicU64,
+    stalled_since: Cell<u64>,
+    /// Nothing is answered any more, but the client may still be sending.
+    lingers_since: Cell<u64>,
+    in_flight: Cell<u64>,
+    served: Cell<u64>,
     /// Requests that the client gave up before they had an answer.
-    given_up: AtomicU64,
+    given_up: Cell<u64>,
 }
 
 /// What a connection's timer has to do.
@@ -46,58 +50,74 @@ pub enum Verdict {
 }
 
 impl Timeline {
-    pub fn new() -> Arc<Self> {
+    pub fn new() -> Rc<Self> {
         let now = clock::ms();
-        Arc::new(Timeline {
+        Rc::new(Timeline {
             opened: now,
-            is_http2: AtomicBool::new(false),
-            head_since: AtomicU64::new(now),
-            idle_since: AtomicU64::new(now),
-            stalled_since: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
-            served: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
+            is_http2: Cell::new(false),
+            head_since: Cell::new(now),
+            idle_since: Cell::new(now),
+            stalled_since: Cell::new(0),
+            lingers_since: Cell::new(0),
+            in_flight: Cell::new(0),
+            served: Cell::new(0),
+            given_up: Cell::new(0),
         })
     }
 
     /// The client chose HTTP/2: heads are frames there, and only silence counts.
     pub fn set_http2(&self) {
-        self.is_http2.store(true, Relaxed);
-        self.head_since.store(0, Relaxed);
+        self.is_http2.set(true);
+        self.head_since.set(0);
+    }
+
+    /// A part of a head is there: from now on it is waited for.
+    pub fn await_head(&self) {
+        if self.head_since.get() == 0 {
+            self.head_since.set(clock::ms());
+        }
+    }
+
+    /// The last answer was given.
+    pub fn linger(&self) {
+        if self.lingers_since.get() == 0 {
+            self.lingers_since.set(clock::ms());
+        }
     }
 
     /// A head is complete.
     pub fn begin_request(&self) {
-        self.head_since.store(0, Relaxed);
-        self.in_flight.fetch_add(1, Relaxed);
-        self.served.fetch_add(1, Relaxed);
+        self.head_since.set(0);
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.served.set(self.served.get() + 1);
     }
 
     /// An exchange is over.
     pub fn end_request(&self) {
-        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.idle_since.store(clock::ms(), Relaxed);
+        self.in_flight.set(self.in_flight.get() - 1);
+        if self.is_idle() {
+            self.idle_since.set(clock::ms());
         }
     }
 
     /// The client did not wait for the answer.
     pub fn give_up_request(&self) {
-        self.given_up.fetch_add(1, Relaxed);
+        self.given_up.set(self.given_up.get() + 1);
     }
 
     /// Whether the client makes work only to give it up (CVE-2023-44487).
     fn is_abusive(&self, limits: &Limits) -> bool {
-        let given_up = self.given_up.load(Relaxed);
-        given_up >= limits.http2.rapid_resets && given_up > self.served.load(Relaxed) / 2
+        let given_up = self.given_up.get();
+        given_up >= limits.http2.rapid_resets && given_up > self.served.get() / 2
     }
 
     pub fn is_idle(&self) -> bool {
-        self.in_flight.load(Relaxed) == 0
+        self.in_flight.get() == 0
     }
 
     /// Whether the connection has served long or often enough.
     pub fn is_worn(&self, limits: &Limits) -> bool {
-        self.served.load(Relaxed) >= limits.keep_alive_requests
+        self.served.get() >= limits.keep_alive_requests
             || clock::ms() >= self.opened + millis(limits.keep_alive_age)
     }
 
@@ -106,47 +126,40 @@ impl Timeline {
         if self.is_abusive(limits) {
             return Some(0);
         }
-        let stalled = match self.stalled_since.load(Relaxed) {
-            0 => None,
-            since => Some(since + millis(limits.write_stall)),
-        };
-        let waiting = self.is_idle().then(|| match self.head_since.load(Relaxed) {
-            0 => self.idle_since.load(Relaxed) + millis(limits.keep_alive_idle),
+        let after = |since: u64, limit: Duration| (since != 0).then(|| since + millis(limit));
+        let stalled = after(self.stalled_since.get(), limits.write_stall);
+        let lingering = after(self.lingers_since.get(), LINGER);
+        let waiting = self.is_idle().then(|| match self.head_since.get() {
+            0 => self.idle_since.get() + millis(limits.keep_alive_idle),
             since => since + millis(limits.header_timeout),
         });
-        stalled.into_iter().chain(waiting).min()
+        stalled.into_iter().chain(lingering).chain(waiting).min()
     }
 
     /// Decides at the time `now`.
     pub fn verdict(&self, now: u64, limits: &Limits, asked_to_move: bool) -> Verdict {
-        /// How often a busy connection is looked at.
+        /// How often a busy connection of HTTP/2 is looked at: it may have served enough.
         const BUSY_MS: u64 = 5000;
-        let is_http2 = self.is_http2.load(Relaxed);
+        let is_http2 = self.is_http2.get();
         let deadline = self.deadline(limits);
         if deadline.is_some_and(|deadline| deadline <= now) {
-            let stalled = self.stalled_since.load(Relaxed) != 0;
+            let stalled = self.stalled_since.get() != 0;
             let polite = is_http2 && !stalled && !asked_to_move && deadline != Some(0);
             return if polite { Verdict::Move } else { Verdict::Cut };
         }
         if is_http2 && !asked_to_move && self.is_worn(limits) {
             return Verdict::Move;
         }
-        let next = deadline.unwrap_or(u64::MAX).min(now + BUSY_MS);
+        let look_at = if is_http2 { now + BUSY_MS } else { u64::MAX };
+        let next = deadline.unwrap_or(u64::MAX).min(look_at);
         Verdict::Wait(Duration::from_millis(next - now))
     }
 
-    fn read(&self, bytes: usize) {
-        let first = bytes > 0 && self.is_idle() && !self.is_http2.load(Relaxed);
-        if first && self.head_since.load(Relaxed) == 0 {
-            self.head_since.store(clock::ms(), Relaxed);
-        }
-    }
-
     fn wrote(&self, done: bool) {
-        match (done, self.stalled_since.load(Relaxed)) {
+        match (done, self.stalled_since.get()) {
             (true, 0) => {}
-            (true, _) => self.stalled_since.store(0, Relaxed),
-            (false, 0) => self.stalled_since.store(clock::ms(), Relaxed),
+            (true, _) => self.stalled_since.set(0),
+            (false, 0) => self.stalled_since.set(clock::ms()),
             (false, _) => {}
         }
     }
@@ -154,12 +167,12 @@ impl Timeline {
 
 /// Counts an exchange of a connection until it is dropped.
 #[derive(Debug)]
-pub struct Held(Arc<Timeline>);
+pub struct Held(Rc<Timeline>);
 
 impl Held {
-    pub fn new(timeline: &Arc<Timeline>) -> Self {
+    pub fn new(timeline: &Rc<Timeline>) -> Self {
         timeline.begin_request();
-        Held(Arc::clone(timeline))
+        Held(Rc::clone(timeline))
     }
 }
 
@@ -169,11 +182,17 @@ impl Drop for Held {
     }
 }
 
-/// A client connection whose reads and writes keep its [`Timeline`].
+/// A client connection whose writes keep its [`Timeline`].
 #[derive(Debug)]
 pub struct Io {
     pub wire: Wire,
-    pub timeline: Arc<Timeline>,
+    pub timeline: Rc<Timeline>,
+}
+
+impl Socket for Io {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_readable(cx)
+    }
 }
 
 impl AsyncRead for Io {
@@ -182,10 +201,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.wire).poll_read(cx, buf))?;
-        self.timeline.read(buf.filled().len() - before);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.wire).poll_read(cx, buf)
     }
 }
 
@@ -247,10 +263,10 @@ mod tests {
         let line = Timeline::new();
         let limits = Limits::default();
         drop(Held::new(&line));
-        let idle = line.idle_since.load(Relaxed);
+        let idle = line.idle_since.get();
         assert_eq!(line.deadline(&limits), Some(idle + 60_000));
-        line.read(1);
-        let head = line.head_since.load(Relaxed);
+        line.await_head();
+        let head = line.head_since.get();
         assert_eq!(line.deadline(&limits), Some(head + 10_000));
     }
 
@@ -259,10 +275,9 @@ mod tests {
         let line = Timeline::new();
         let limits = Limits::default();
         let _held = Held::new(&line);
-        line.read(100);
         assert_eq!(line.deadline(&limits), None);
         line.wrote(false);
-        let since = line.stalled_since.load(Relaxed);
+        let since = line.stalled_since.get();
         assert_eq!(line.verdict(since + 30_000, &limits, false), Verdict::Cut);
         line.wrote(true);
         assert_eq!(line.deadline(&limits), None);

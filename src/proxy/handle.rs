@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 
 use super::head::{self, Checked};
+use super::http1::Lane;
 use super::incoming::Incoming;
 use super::journey::{Journey, Route};
 use super::lend::Lender;
@@ -17,7 +18,7 @@ use super::permit::{self, Answered, Passed};
 use super::relay::{Relay, Relayed, Rest};
 use super::response_body::{ResponseBody, Stall};
 use super::server::Client;
-use super::upgrade::{self, Asking};
+use super::upgrade::{self, Asking, OnUpgrade};
 use super::worker::Graph;
 use super::{forwarded, grpc, hop_by_hop, reply};
 use crate::graph::normal::normalise;
@@ -25,11 +26,18 @@ use crate::graph::{Action, Found, Listener, RouteGraph, Section, Split, Target, 
 use crate::policy::{self, Exchange, Reply, RequestHead, ResponseHead};
 use crate::reason::Reason;
 
+/// How a request came, and what its connection can do besides giving its body.
+#[derive(Debug)]
+pub enum Via {
+    Http1(Lane),
+    Http2(Rc<Stall>),
+}
+
 /// Answers one request. There is always an answer; what went wrong is its status.
 pub async fn handle(
     client: Rc<Client>,
     mut request: Request<Incoming>,
-    stall: Option<Rc<Stall>>,
+    via: Via,
 ) -> Response<ResponseBody> {
     let graph = client.worker.graph();
     let (method, version) = (request.method().clone(), request.version());
@@ -37,11 +45,15 @@ pub async fn handle(
     let outline = Outline::of(request.headers());
     journey.is_grpc = outline.has_content_type && grpc::is_grpc(request.headers());
     let asked = hop_by_hop::asked(request.headers(), &outline);
-    let asking = asking(&mut request, asked.upgrade);
+    let asking = asking(&mut request, &via, asked.upgrade);
     let expects_continue = outline.has_expect && expects_continue(request.headers_mut());
     let (parts, body) = request.into_parts();
     let target = parts.uri.clone();
-    let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall };
+    let (interim, stall) = match via {
+        Via::Http1(lane) => (lane.into_interim(), None),
+        Via::Http2(stall) => (None, Some(stall)),
+    };
+    let rest = Rest { asking, expects_continue, trailers: asked.trailers, stall, interim };
     let limits = &client.worker.config.limits;
     let Checked { mut head, authority } =
         match head::check(parts, &outline, client.scheme(), limits) {
@@ -65,13 +77,25 @@ pub async fn handle(
 }
 
 /// A request for another protocol, by Upgrade or by extended CONNECT.
-fn asking(request: &mut Request<Incoming>, upgrade: Option<HeaderValue>) -> Option<Asking> {
-    let extended = request.extensions().get::<hyper::ext::Protocol>();
-    let protocol = extended.map(|p| HeaderValue::from_str(p.as_str()).ok());
-    let is_http2 = protocol.is_some();
-    let protocol = protocol.unwrap_or(upgrade)?;
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).filter(|_| !is_http2).cloned();
-    Some(Asking { protocol, on_client: hyper::upgrade::on(request), is_http2, key })
+fn asking(
+    request: &mut Request<Incoming>,
+    via: &Via,
+    upgrade: Option<HeaderValue>,
+) -> Option<Asking> {
+    match via {
+        Via::Http1(lane) => {
+            let protocol = upgrade?;
+            let on_client = lane.on_upgrade()?;
+            let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
+            Some(Asking { protocol, on_client, is_http2: false, key })
+        }
+        Via::Http2(_) => {
+            let protocol = request.extensions().get::<hyper::ext::Protocol>()?;
+            let protocol = HeaderValue::from_str(protocol.as_str()).ok()?;
+            let on_client = OnUpgrade::Http2(hyper::upgrade::on(request));
+            Some(Asking { protocol, on_client, is_http2: true, key: None })
+        }
+    }
 }
 
 /// Takes Expect away: whether it goes on is decided for each connection.
@@ -244,6 +268,13 @@ pub fn choose(split: &Split) -> &Target {
 /// An answer to a request that met no rule.
 fn refuse(journey: Box<Journey>, reason: Reason, close: bool) -> Response<ResponseBody> {
     answer(journey, reply::of(reason), &mut |_| {}, close)
+}
+
+/// An answer to bytes that are no head of a request: its method and path are not known.
+pub fn refuse_bytes(client: &Rc<Client>, reason: Reason) -> Response<ResponseBody> {
+    let method = Method::from_bytes(b"-").unwrap_or_default();
+    let journey = Journey::begin(client, method, Version::HTTP_11);
+    refuse(journey, reason, true)
 }
 
 /// An answer of our own, in the way that the client understands.

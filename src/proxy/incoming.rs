@@ -8,9 +8,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::http1;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub enum Incoming {
+    /// There is none.
+    Empty,
+    /// Of a client's request.
+    Http1(http1::Body),
     Http2(hyper::body::Incoming),
 }
 
@@ -47,6 +53,8 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
+            Incoming::Empty => Poll::Ready(None),
+            Incoming::Http1(body) => body.poll_frame(cx),
             Incoming::Http2(body) => {
                 Pin::new(body).poll_frame(cx).map(|next| next.map(|frame| Ok(frame?)))
             }
@@ -55,12 +63,16 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Incoming::Empty => true,
+            Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Incoming::Empty => SizeHint::with_exact(0),
+            Incoming::Http1(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
         }
     }

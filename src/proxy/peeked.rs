@@ -23,6 +23,16 @@ impl Peeked {
     }
 }
 
+impl Peeked {
+    /// Ready when reading gives something.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.read.is_empty() {
+            true => self.tcp.poll_read_ready(cx),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl From<TcpStream> for Peeked {
     fn from(tcp: TcpStream) -> Self {
         Peeked::new(Vec::new(), tcp)

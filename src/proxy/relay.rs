@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::forward::{Answer, Forward, Waits};
 use super::handle::{answer, must_close, respond};
+use super::http1::Interim;
 use super::journey::Journey;
 use super::lend::{ClientBody, Lender};
 use super::mirror::Copy;
@@ -21,7 +22,7 @@ use super::request_body::{FromClient, Gate, Hold, Upload};
 use super::response_body::{FromBackend, ResponseBody, Stall};
 use super::server::Client;
 use super::session::Stay;
-use super::upgrade::{self, Asking, Tunnel};
+use super::upgrade::{self, Asking, OnUpgrade, Tunnel};
 use super::worker::Graph;
 use super::{grpc, hop_by_hop, reply};
 use crate::graph::{BackendId, BackendProtocol, Rule, Timeouts};
@@ -35,6 +36,9 @@ pub struct Rest {
     pub expects_continue: bool,
     pub trailers: bool,
     pub stall: Option<Rc<Stall>>,
+    /// The way for interim answers (1xx), where the client takes them.
+    #[allow(dead_code, reason = "the engine of the endpoints' side does not give any yet")]
+    pub interim: Option<Interim>,
 }
 
 /// Where a request goes.
@@ -196,7 +200,7 @@ impl Relayed {
         // Over HTTP/2 a backend agrees by 200 to what was asked by CONNECT (RFC 8441).
         let by_connect = link.is_http2() && self.asking.is_some() && status == StatusCode::OK;
         let agrees = status == StatusCode::SWITCHING_PROTOCOLS || by_connect;
-        let on_backend = agrees.then(|| hyper::upgrade::on(&mut response));
+        let on_backend = agrees.then(|| OnUpgrade::Http2(hyper::upgrade::on(&mut response)));
         let (parts, inner) = response.into_parts();
         let mut headers = parts.headers;
         hop_by_hop::strip(&mut headers);

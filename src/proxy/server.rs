@@ -4,6 +4,7 @@
 //! limits, and drives it together with the connection's deadlines and the process's leaving.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,29 +13,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
-use super::clock::{self, millis};
+use super::clock;
 use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
 use super::forwarded::Origin;
-use super::handle::handle;
+use super::handle::{Via, handle, refuse_bytes};
+use super::http1::head::{self, BadHead};
+use super::http1::{self, Lane};
+use super::incoming::Incoming;
 use super::peeked::Peeked;
 use super::response_body::{ResponseBody, Stall};
 use super::sniff;
 use super::stage::Stage;
 use super::stream::{Arrival, Sorted};
-use super::timer::timed;
+use super::timer::{poll_until, timed};
 use super::tls::{self, Tls};
 use super::wire::Wire;
 use super::worker::{Counted, Worker};
@@ -48,7 +53,7 @@ const MOVE_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Client {
     pub worker: Rc<Worker>,
-    pub timeline: Arc<Timeline>,
+    pub timeline: Rc<Timeline>,
     pub peer: SocketAddr,
     /// The port that is bound.
     pub port: u16,
@@ -91,30 +96,71 @@ impl Drop for ConnectionGuard {
 
 /// Serves one accepted connection to its end.
 pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
+    // What only the begin of a connection needs, and what only some connections are, is boxed:
+    // an idle one should be small.
+    let Some(opened) = Box::pin(open(worker, port, stream, counted)).await else { return };
+    let Opened { client, io, read, is_http2, _guard } = opened;
+    if is_http2 {
+        return Box::pin(speak_http2(&client, io)).await;
+    }
+    let limits = &client.worker.config.limits;
+    let heads = head::Limits {
+        head_bytes: limits.read_buffer.min(head::MAX_HEAD),
+        fields: limits.header_fields.min(head::MAX_FIELDS),
+        target_bytes: limits.uri_bytes,
+    };
+    let service = Exchanges(Rc::clone(&client));
+    drive(&client, http1::server::Connection::new(io, read, heads, service)).await;
+}
+
+/// A connection that HTTP begins on.
+struct Opened {
+    client: Rc<Client>,
+    io: Io,
+    /// What was read of it already.
+    read: BytesMut,
+    is_http2: bool,
+    _guard: Rc<ConnectionGuard>,
+}
+
+/// Looks what a connection is. `None` if it was no HTTP and has ended.
+async fn open(
+    worker: Rc<Worker>,
+    port: u16,
+    stream: TcpStream,
+    counted: Counted,
+) -> Option<Opened> {
     let graph = worker.graph();
-    let Some(listener) = graph.listeners.get(&port).cloned() else { return };
-    let Ok(peer) = stream.peer_addr() else { return };
+    let listener = graph.listeners.get(&port).cloned()?;
+    let peer = stream.peer_addr().ok()?;
     let public_port = listener.public_port;
     let guard =
         Rc::new(ConnectionGuard { worker: Rc::clone(&worker), public_port, _counted: counted });
     worker.telemetry.connection_opened(public_port);
     if let Err(error) = tune(&stream) {
-        return tracing::debug!(%error, %peer, "a client's socket cannot be used");
+        tracing::debug!(%error, %peer, "a client's socket cannot be used");
+        return None;
     }
     let limits = &worker.config.limits;
+    let mut read = BytesMut::new();
     let arrival = Arrival { worker: Rc::clone(&worker), graph, peer, public_port };
     let (wire, tls, is_http2) = match &listener.protocol {
         Protocol::Http => {
             drop(arrival);
-            match sniff::is_http2(&worker, &stream, limits.header_timeout).await {
-                None => return,
-                Some(is_http2) => (Wire::plain(stream), None, is_http2),
+            let first = sniff::first(&worker, &stream, limits.header_timeout).await?;
+            match first.is_http2 {
+                true => (Wire::plain(Peeked::new(first.read.into(), stream)), None, true),
+                false => {
+                    read = first.read;
+                    (Wire::plain(stream), None, false)
+                }
             }
         }
         Protocol::Tcp(to) => {
             let to = Arc::clone(to);
             drop(listener);
-            return arrival.tcp(to, stream).await;
+            arrival.tcp(to, stream).await;
+            return None;
         }
         Protocol::Tls(tls) => {
             let stream = if listener.streams.is_empty() {
@@ -125,9 +171,10 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
                     Sorted::Http(stream) => stream,
                     Sorted::Stream(stream) => {
                         drop(listener);
-                        return stream.run().await;
+                        stream.run().await;
+                        return None;
                     }
-                    Sorted::Refused => return,
+                    Sorted::Refused => return None,
                 }
             };
             match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
@@ -137,7 +184,8 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
                 }
                 Err(error) => {
                     worker.telemetry.handshake_failed(public_port);
-                    return tracing::debug!(%error, %peer, port, "a TLS handshake failed");
+                    tracing::debug!(%error, %peer, port, "a TLS handshake failed");
+                    return None;
                 }
             }
         }
@@ -150,56 +198,54 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
     let client = Rc::new(Client {
         worker,
         origin,
-        timeline: Arc::clone(&timeline),
+        timeline: Rc::clone(&timeline),
         peer,
         port,
         public_port,
         tls,
         guard: Rc::downgrade(&guard),
     });
-    speak(&client, Io { wire, timeline }, is_http2).await;
+    let io = Io { wire, timeline };
+    Some(Opened { client, io, read, is_http2, _guard: guard })
 }
 
-async fn speak(client: &Rc<Client>, io: Io, is_http2: bool) {
+async fn speak_http2(client: &Rc<Client>, io: Io) {
     let limits = &client.worker.config.limits;
-    let io = TokioIo::new(io);
-    if is_http2 {
-        client.timeline.set_http2();
-        let executor = StreamExecutor::new(limits.write_stall);
-        let service = service_fn({
-            let (client, executor) = (Rc::clone(client), executor.clone());
-            move |request: Request<Incoming>| {
-                let stall = executor.expect();
-                infallible(handle(Rc::clone(&client), request.map(Into::into), Some(stall)))
-            }
-        });
-        let connection = http2_builder(limits, executor).serve_connection(io, service);
-        drive(client, connection).await;
-    } else {
-        let service = service_fn({
-            let client = Rc::clone(client);
-            move |request: Request<Incoming>| {
-                infallible(handle(Rc::clone(&client), request.map(Into::into), None))
-            }
-        });
-        let connection = http1_builder(limits).serve_connection(io, service).with_upgrades();
-        drive(client, connection).await;
-    }
+    client.timeline.set_http2();
+    let executor = StreamExecutor::new(limits.write_stall);
+    let service = service_fn({
+        let (client, executor) = (Rc::clone(client), executor.clone());
+        move |request: Request<hyper::body::Incoming>| {
+            let via = Via::Http2(executor.expect());
+            infallible(handle(Rc::clone(&client), request.map(Into::into), via))
+        }
+    });
+    let connection = http2_builder(limits, executor).serve_connection(TokioIo::new(io), service);
+    drive(client, connection).await;
 }
 
 async fn infallible<T>(future: impl Future<Output = T>) -> Result<T, std::convert::Infallible> {
     Ok(future.await)
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // The timeline has the deadlines of head and silence: the engine knows only one for both,
-    // and would set a timer for each request.
-    builder
-        .header_read_timeout(None)
-        .max_buf_size(limits.read_buffer)
-        .max_header_size(limits.read_buffer);
-    builder
+/// What answers the requests of an HTTP/1.1 connection.
+#[derive(Debug)]
+struct Exchanges(Rc<Client>);
+
+impl http1::server::Service for Exchanges {
+    type Body = ResponseBody;
+
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        lane: Lane,
+    ) -> LocalBoxFuture<'static, Response<ResponseBody>> {
+        Box::pin(handle(Rc::clone(&self.0), request, Via::Http1(lane)))
+    }
+
+    fn refuse(&self, bad: BadHead) -> Response<ResponseBody> {
+        refuse_bytes(&self.0, bad.reason())
+    }
 }
 
 fn http2_builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
@@ -221,30 +267,29 @@ fn http2_builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<St
 }
 
 /// A connection that can be asked to end after what it holds.
-trait Graceful: Future<Output = hyper::Result<()>> {
+trait Graceful: Future<Output = Result<(), Self::Error>> {
+    type Error: Display;
     fn ask_to_move(self: Pin<&mut Self>);
     /// Whether being asked is safe while requests are on their way: a GOAWAY says which were
     /// taken, but HTTP/1.1 closes at once when it is idle.
     const IS_SAFE: bool;
 }
 
-impl<S> Graceful for http1::UpgradeableConnection<TokioIo<Io>, S>
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl Graceful for http1::server::Connection<Exchanges> {
+    type Error = http1::server::Ended;
     fn ask_to_move(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        self.get_mut().leave();
     }
     const IS_SAFE: bool = false;
 }
 
 impl<S> Graceful for http2::Connection<TokioIo<Io>, S, StreamExecutor>
 where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S: Service<Request<hyper::body::Incoming>, Response = Response<ResponseBody>> + 'static,
     S::Future: 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    type Error = hyper::Error;
     fn ask_to_move(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -252,45 +297,11 @@ where
 }
 
 /// What ended a wait.
-enum Event {
-    Ended(hyper::Result<()>),
+enum Event<E> {
+    Ended(Result<(), E>),
     Due,
     /// Another stage has begun.
-    Asked,
-}
-
-/// A timer that is moved later only when it fires, so that progress costs nothing.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    due: u64,
-}
-
-impl Timer {
-    fn set(&mut self, after: Duration) {
-        self.due = clock::ms() + millis(after);
-        self.sleep.as_mut().reset(tokio::time::Instant::now() + after);
-    }
-
-    /// Polls the connection, then looks whether that brought a deadline that is nearer.
-    fn poll<C: Graceful>(
-        &mut self,
-        connection: Pin<&mut C>,
-        client: &Client,
-        cx: &mut Context<'_>,
-    ) -> Poll<Event> {
-        if let Poll::Ready(result) = connection.poll(cx) {
-            return Poll::Ready(Event::Ended(result));
-        }
-        let deadline = client.timeline.deadline(&client.worker.config.limits);
-        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.due) {
-            let now = clock::ms();
-            if deadline <= now {
-                return Poll::Ready(Event::Due);
-            }
-            self.set(Duration::from_millis(deadline - now));
-        }
-        self.sleep.as_mut().poll(cx).map(|()| Event::Due)
-    }
+    Stage(Stage),
 }
 
 /// Runs a connection to its end, or cuts it when a deadline passes.
@@ -298,45 +309,47 @@ async fn drive<C: Graceful>(client: &Client, connection: C) {
     let limits = &client.worker.config.limits;
     let mut connection = std::pin::pin!(connection);
     let mut watch = client.worker.stage.watch();
-    let mut timer = Timer { sleep: Box::pin(sleep(Duration::ZERO)), due: 0 };
-    timer.set(limits.header_timeout);
     // A connection of a late stage is asked at the next one, or it would never serve.
     let mut asked_at = client.worker.stage.now().min(Stage::Draining);
     let mut asked = false;
+    let mut look_at = clock::ms_after(limits.header_timeout);
     loop {
-        let stage = client.worker.stage.now();
-        if stage > asked_at {
-            asked_at = stage;
-            if C::IS_SAFE || stage == Stage::Closing {
-                connection.as_mut().ask_to_move();
-                asked = true;
-            }
-        }
         let event = poll_fn(|cx| {
-            if watch.poll(cx) > asked_at {
-                return Poll::Ready(Event::Asked);
+            let stage = watch.poll(cx);
+            if stage > asked_at {
+                return Poll::Ready(Event::Stage(stage));
             }
-            timer.poll(connection.as_mut(), client, cx)
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Event::Ended(result));
+            }
+            // That may have brought a deadline that is nearer.
+            let deadline = client.timeline.deadline(limits).unwrap_or(u64::MAX);
+            poll_until(deadline.min(look_at)).map(|()| Event::Due)
         });
-        let event = event.await;
-        if matches!(event, Event::Asked) {
-            continue;
-        }
-        if let Event::Ended(result) = event {
-            if let Err(error) = result {
-                tracing::debug!(%error, peer = %client.peer, "a client's connection ended");
+        match event.await {
+            Event::Ended(Ok(())) => return,
+            Event::Ended(Err(error)) => {
+                return tracing::debug!(%error, peer = %client.peer, "a client's connection ended");
             }
-            return;
+            Event::Stage(stage) => {
+                asked_at = stage;
+                if C::IS_SAFE || stage == Stage::Closing {
+                    connection.as_mut().ask_to_move();
+                    asked = true;
+                }
+                continue;
+            }
+            Event::Due => {}
         }
-        match client.timeline.verdict(clock::ms(), limits, asked) {
-            Verdict::Wait(time) => timer.set(time),
+        look_at = match client.timeline.verdict(clock::ms(), limits, asked) {
+            Verdict::Wait(time) => clock::ms_after(time),
             Verdict::Cut => return,
             Verdict::Move => {
                 connection.as_mut().ask_to_move();
                 asked = true;
-                timer.set(MOVE_TIME);
+                clock::ms_after(MOVE_TIME)
             }
-        }
+        };
     }
 }
 

@@ -1,41 +1,54 @@
-//! What a client in clear text speaks, by its first bytes, which stay where they are.
+//! What a client in clear text speaks, by its first bytes.
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::stage::Stage;
-use super::timer::{after, timeout};
+use super::timer::timeout;
 use super::worker::Worker;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// As much as is looked at.
-const LOOK: usize = 128;
+/// What is read at once: what follows the first bytes is most often a whole head.
+const FIRST_READ: usize = 4 * 1024;
 
-/// Whether a client begins with the HTTP/2 preface (prior knowledge) or with HTTP/1. `None` if it
-/// sends neither, or nothing in time, or leaves: it gets no answer.
-pub async fn is_http2(worker: &Worker, stream: &TcpStream, limit: Duration) -> Option<bool> {
-    let mut first = [0; LOOK];
-    let look = async {
-        loop {
-            let read = stream.peek(&mut first).await.ok().filter(|read| *read > 0)?;
-            let told = tell(&first[..read]);
-            if let Told::Http2 | Told::Http1 = told {
-                return Some(told == Told::Http2);
-            }
-            if told == Told::Neither {
-                // Bytes that nobody read would make the end of the connection a reset.
-                let _ = stream.try_read(&mut first[..read]);
-                return None;
-            }
-            // A part of the preface: rare enough to look again a little later.
-            after(Duration::from_millis(2)).await;
-        }
-    };
+/// The begin of a connection.
+#[derive(Debug)]
+pub struct First {
+    /// The client begins with the HTTP/2 preface (prior knowledge), not with HTTP/1.
+    pub is_http2: bool,
+    /// What was read to know that.
+    pub read: BytesMut,
+}
+
+/// Reads the first bytes. `None` if they are of neither version, or none come in time, or the
+/// client leaves: it gets no answer.
+pub async fn first(worker: &Worker, stream: &TcpStream, limit: Duration) -> Option<First> {
     tokio::select! {
-        first = timeout(limit, look) => first.ok().flatten(),
+        biased;
+        first = timeout(limit, read(stream)) => first.ok().flatten(),
         () = worker.stage.reached(Stage::Closing) => None,
+    }
+}
+
+async fn read(stream: &TcpStream) -> Option<First> {
+    let mut read = BytesMut::new();
+    loop {
+        stream.readable().await.ok()?;
+        read.reserve(FIRST_READ);
+        match stream.try_read_buf(&mut read) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Ok(0) | Err(_) => return None,
+        }
+        match tell(&read) {
+            Told::Nothing => {}
+            Told::Http2 => return Some(First { is_http2: true, read }),
+            Told::Http1 => return Some(First { is_http2: false, read }),
+            Told::Neither => return None,
+        }
     }
 }
 

@@ -45,11 +45,13 @@ pub fn poll_until(at_ms: u64) -> Poll<()> {
 }
 
 /// Ready at `at_ms` of [`clock::ms`].
+#[allow(dead_code, reason = "waits between attempts")]
 pub async fn until(at_ms: u64) {
     poll_fn(|_| poll_until(at_ms)).await;
 }
 
 /// Ready after `time`.
+#[allow(dead_code, reason = "waits between attempts")]
 pub async fn after(time: Duration) {
     until(clock::ms_after(time)).await;
 }

@@ -1,19 +1,24 @@
 //! WebSocket and other protocols that take over a connection.
 //!
-//! The engine keeps what a client sends after its head until the backend has answered 101 and
-//! we have said so: bytes are never passed on before (CVE-2026-2833). A WebSocket of an HTTP/2
-//! client (RFC 8441) becomes one of HTTP/1.1 here, and the other way for an HTTP/2 backend.
+//! What a client sends after its head is kept until the backend has answered 101 and we have
+//! said so: bytes are never passed on before (CVE-2026-2833). A WebSocket of an HTTP/2 client
+//! (RFC 8441) becomes one of HTTP/1.1 here, and the other way for an HTTP/2 backend.
 
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use super::balance::InFlight;
@@ -21,6 +26,7 @@ use super::carry::{Progress, carry};
 use super::journey::Journey;
 use super::pool::Link;
 use super::server::ConnectionGuard;
+use super::wire::Wire;
 use crate::policy::{RequestHead, ResponseHead};
 use crate::reason::Reason;
 
@@ -33,6 +39,97 @@ pub struct Asking {
     pub is_http2: bool,
     /// Sec-WebSocket-Key of an HTTP/1.1 client: an HTTP/2 backend does not answer it.
     pub key: Option<HeaderValue>,
+}
+
+/// A connection that will be free for another protocol once its engine has written or read 101.
+#[derive(Debug)]
+pub enum OnUpgrade {
+    Http1(oneshot::Receiver<Upgraded>),
+    Http2(hyper::upgrade::OnUpgrade),
+}
+
+impl OnUpgrade {
+    /// `None` if the connection ended before.
+    pub async fn upgraded(self) -> Option<Upgraded> {
+        match self {
+            OnUpgrade::Http1(upgraded) => upgraded.await.ok(),
+            OnUpgrade::Http2(upgraded) => {
+                upgraded.await.ok().map(|stream| Upgraded::Http2(TokioIo::new(stream)))
+            }
+        }
+    }
+}
+
+/// A connection that has another protocol now, or a stream of an HTTP/2 connection.
+#[derive(Debug)]
+pub enum Upgraded {
+    Http1 {
+        wire: Wire,
+        /// What was read behind the head: comes first.
+        read_ahead: Bytes,
+    },
+    Http2(TokioIo<hyper::upgrade::Upgraded>),
+}
+
+impl Upgraded {
+    pub fn http1(wire: Wire, read_ahead: Bytes) -> Self {
+        Upgraded::Http1 { wire, read_ahead }
+    }
+}
+
+macro_rules! either {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            Upgraded::Http1 { wire, .. } => {
+                let $io = Pin::new(wire);
+                $call
+            }
+            Upgraded::Http2(stream) => {
+                let $io = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Upgraded::Http1 { read_ahead, .. } = &mut *self
+            && !read_ahead.is_empty()
+        {
+            let now = read_ahead.len().min(buf.remaining());
+            buf.put_slice(&read_ahead[..now]);
+            read_ahead.advance(now);
+            if read_ahead.is_empty() {
+                // It may keep all of a read buffer.
+                *read_ahead = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        either!(self, io => io.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => io.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_shutdown(cx))
+    }
 }
 
 /// Makes an extended CONNECT the GET that opens a WebSocket over HTTP/1.1.
@@ -93,13 +190,12 @@ impl Tunnel {
     }
 
     async fn run(mut self) {
-        let Ok((client, backend)) =
-            futures_util::try_join!(&mut self.on_client, &mut self.on_backend)
-        else {
+        let (client, backend) =
+            futures_util::join!(self.on_client.upgraded(), self.on_backend.upgraded());
+        let (Some(mut client), Some(mut backend)) = (client, backend) else {
             self.journey.reason = Some(Reason::UpstreamReset);
             return;
         };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
         let progress = Progress::default();
         let ended = carry(&mut client, &mut backend, &progress, self.idle).await;
         // That a side goes without a word is how many tunnels end.

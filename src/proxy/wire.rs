@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http1::buffered::Socket;
 use super::peeked::Peeked;
 
 /// See the module's documentation.
@@ -26,6 +27,10 @@ impl Wire {
     /// A connection over TLS, of either side.
     pub fn tls(stream: impl Into<TlsStream<Peeked>>) -> Self {
         Wire::Tls(Box::new(stream.into()))
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Wire::Tls(_))
     }
 
     /// The connection below.
@@ -50,6 +55,16 @@ macro_rules! either {
             }
         }
     };
+}
+
+impl Socket for Wire {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Plain(stream) => stream.poll_readable(cx),
+            // TLS may hold what it has read of the socket already.
+            Wire::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl AsyncRead for Wire {

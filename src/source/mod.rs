@@ -34,8 +34,12 @@ pub use world::Handle;
 use crate::graph::Bound;
 use crate::translate::{Key, Peer, Snapshot};
 
-/// Under churn one pass follows the last after this long.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Under churn a pass begins after so many times what the last one took, from its begin: passes
+/// have a fifth of one CPU at most, and a change waits no longer than it must.
+const SHARE: u32 = 5;
+/// It begins after this long at least and after that long at most.
+const SHORTEST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(50);
 
 /// Either source, with one way to use it.
 pub enum Source {
@@ -53,7 +57,8 @@ impl Source {
     }
 
     /// Returns when a pass is due: everything has been listed once and something changed. The
-    /// first change after quiet is taken at once; under churn passes begin 50 ms apart.
+    /// first change after quiet is taken at once; under churn passes begin 5 to 50 ms apart,
+    /// as they are quick or slow. Called again when the pass is over.
     /// Dropping the future loses nothing.
     pub async fn changed(&mut self) {
         let (world, pace) = match self {
@@ -89,19 +94,42 @@ impl Source {
     }
 }
 
-/// When the last pass began.
+/// When the next pass may begin.
 #[derive(Debug, Default)]
 struct Pace {
-    last: Option<Instant>,
+    /// When the pass at work began.
+    began: Option<Instant>,
+    next: Option<Instant>,
 }
 
 impl Pace {
     async fn wait(&mut self, world: &Handle) {
-        world.due().await;
-        if let Some(last) = self.last {
-            tokio::time::sleep_until(last + PAUSE).await;
+        if let Some(began) = self.began.take() {
+            self.next = Some(began + pause(began.elapsed()));
         }
-        self.last = Some(Instant::now());
+        world.due().await;
+        if let Some(next) = self.next {
+            tokio::time::sleep_until(next).await;
+        }
+        self.began = Some(Instant::now());
         world.begin_pass();
+    }
+}
+
+/// How long after its begin a pass that took so long may be followed by another.
+fn pause(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).clamp(SHORTEST, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_passes_are_further_apart_than_quick_ones_within_bounds() {
+        let ms = Duration::from_millis;
+        for (took, expected) in [(0, 5), (1, 5), (4, 20), (10, 50), (400, 50)] {
+            assert_eq!(pause(ms(took)), ms(expected), "{took}");
+        }
     }
 }

@@ -40,6 +40,10 @@ pub(super) struct TlsPolicies<'s> {
 }
 
 impl<'s> TlsPolicies<'s> {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// The policy that holds for a port of a Service.
     fn of(&self, service: &Key, port: Option<&str>) -> Option<&TlsPolicy<'s>> {
         let Key { namespace, name } = service;

@@ -162,6 +162,8 @@ impl<'s> Pass<'s> {
         }
         let namespace = reference.namespace.as_deref().unwrap_or(from.namespace);
         let name = reference.name.as_str();
+        let service = Key::new(namespace, name);
+        self.carrying.trace.look_at(&service);
         if !self.grants.permit(from, To { group, kind, namespace, name }) {
             let message = format!(
                 "Service {namespace}/{name} is in another namespace and no ReferenceGrant there \
@@ -174,12 +176,11 @@ impl<'s> Pass<'s> {
             let message = format!("Service {namespace}/{name} is named without a port; set it");
             return Err(Unresolved::new(Reason::BackendNotFound, message));
         };
-        let key = Key::new(namespace, name);
         if let Some(gateway) = gateway.filter(|_| traffic.obeys_policies()) {
             let number = u16::try_from(port).unwrap_or_default();
-            self.backends.reached.add("Service", &key, number, gateway.key);
+            self.reached(&service, number, gateway.key);
         }
-        self.service_port(&key, Port::Number(port), None, traffic, gateway)
+        self.service_port(&service, Port::Number(port), None, traffic, gateway)
     }
 
     fn x_backend(
@@ -189,6 +190,7 @@ impl<'s> Pass<'s> {
         reference: &BackendObjectReference,
         traffic: Traffic,
     ) -> Result<BackendId, Unresolved> {
+        self.carrying.trace.lose();
         let namespace = reference.namespace.as_deref().unwrap_or(from.namespace);
         let key = Key::new(namespace, &*reference.name);
         if namespace != from.namespace {

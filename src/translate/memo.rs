@@ -1,24 +1,31 @@
 //! What costs time to make and depends on its source alone, kept from pass to pass:
 //! certificates by the Secret they stand in, regular expressions by their text, bundles of CA
 //! certificates by their digest, TLS to backends (and with it the sessions that can be resumed)
-//! by its identity.
+//! by its identity. And what routes came to, as long as nothing that they follow from changes:
+//! see `carry`.
 //!
 //! It changes how long a pass takes and never what it says: [`super::translate`] stays pure in
-//! meaning. What one pass did not use is forgotten by the next.
+//! meaning. What one pass did not use is forgotten by the next, but for passes that carry over.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use regex::Regex;
 
+use super::carry::Carried;
 use super::certificates::{Parsed, parse};
-use crate::graph::{BackendTls, Bundle, TlsSpec, sha256};
+use crate::graph::{BackendTls, Bundle, RouteGraph, TlsSpec, sha256};
 
 /// What the last pass used. All clones of a [`super::Snapshot`] share one.
 #[derive(Debug, Default)]
 pub struct Memo {
     last: Mutex<Kept>,
+    carried: Mutex<Carried>,
+    /// The graph that the last pass made, as it was published.
+    live: Mutex<Option<Arc<RouteGraph>>>,
+    passes: AtomicU64,
 }
 
 /// A certificate, or what is wrong with its Secret.
@@ -44,8 +51,30 @@ pub(super) struct Recall<'s> {
 
 impl Memo {
     pub(super) fn recall(&self) -> Recall<'_> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         Recall { memo: self, last: std::mem::take(&mut last), now: Kept::default() }
+    }
+
+    /// The graph of the last pass is live, and the next one may share with it what stays. Where
+    /// nobody says so, every pass looks at everything anew.
+    pub fn published(&self, graph: Arc<RouteGraph>) {
+        *lock(&self.live) = Some(graph);
+    }
+
+    /// What the last pass leaves to carry over, with the graph that it made, if that is live.
+    pub(super) fn carried(&self) -> (Carried, Option<Arc<RouteGraph>>) {
+        let carried = std::mem::take(&mut *lock(&self.carried));
+        let live = lock(&self.live).clone().filter(|live| live.pass == carried.pass);
+        (carried, live)
+    }
+
+    /// A number that no pass has had.
+    pub(super) fn next_pass(&self) -> u64 {
+        self.passes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn carry(&self, carried: Carried) {
+        *lock(&self.carried) = carried;
     }
 }
 
@@ -109,10 +138,20 @@ impl Recall<'_> {
         Ok(made)
     }
 
-    /// Leaves what was used to the next pass.
-    pub fn keep(self) {
-        *self.memo.last.lock().unwrap_or_else(PoisonError::into_inner) = self.now;
+    /// Leaves what was used to the next pass; with what was not, if it may be used by what this
+    /// pass carried over.
+    pub fn keep(mut self, all: bool) {
+        if all {
+            self.now.bundles.extend(self.last.bundles);
+            self.now.backend_tls.extend(self.last.backend_tls);
+        }
+        *lock(&self.memo.last) = self.now;
     }
+}
+
+/// A pass that panicked leaves nothing behind that is half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -134,12 +173,12 @@ mod tests {
                 });
                 assert!(made.unwrap().is_match("aa"));
             }
-            recall.keep();
+            recall.keep(false);
             assert_eq!(fresh, makes);
         };
         made(true);
         made(false);
-        memo.recall().keep();
+        memo.recall().keep(false);
         made(true);
     }
 
@@ -149,7 +188,7 @@ mod tests {
         let secret = Arc::new(Secret::default());
         let mut recall = memo.recall();
         assert!(recall.certificate(&secret).is_err());
-        recall.keep();
+        recall.keep(false);
         let mut recall = memo.recall();
         assert_eq!(recall.last.certificates.len(), 1);
         assert!(recall.certificate(&secret).is_err());
@@ -166,7 +205,7 @@ mod tests {
             let mut recall = memo.recall();
             let spec = TlsSpec { verify: Verify::Nothing, ..TlsSpec::new(name, Roots::System) };
             let made = recall.backend_tls(&spec).unwrap();
-            recall.keep();
+            recall.keep(false);
             made
         };
         let first = made("a.example");
@@ -182,7 +221,7 @@ mod tests {
         let read = |pem: &[u8]| {
             let mut recall = memo.recall();
             let read = recall.bundle(pem);
-            recall.keep();
+            recall.keep(false);
             read
         };
         let first = read(pem.as_bytes()).unwrap();

@@ -59,6 +59,16 @@ pub(super) struct Attached<'s> {
     by_name: HashMap<(ObjectKind, &'s Key), usize>,
     /// In the order in which they win: the older first, then by name.
     by_target: HashMap<Target<'s>, Vec<usize>>,
+    /// What the object at work told them.
+    pub noted: Vec<Noted>,
+}
+
+/// What an object tells a policy that it uses or would use: the policy's place, and what its
+/// status is to say.
+#[derive(Clone, Debug)]
+pub(super) enum Noted {
+    NamedBy(usize, ParentReference),
+    Overridden(usize, String),
 }
 
 /// The policies of a rule, merged.
@@ -252,10 +262,8 @@ impl<'s> Attached<'s> {
             let message = format!("{} {key} does not exist; create it", kind.kind());
             return Err((Reason::BackendNotFound, message));
         };
-        let object = &mut self.objects[place];
-        if !object.named_by.contains(user) {
-            object.named_by.insert(user.clone());
-        }
+        self.note(Noted::NamedBy(place, user.clone()));
+        let object = &self.objects[place];
         let invalid = |problem| (Reason::InvalidPolicy, invalid(object, &problem));
         object.compiled.clone().map_err(invalid)
     }
@@ -304,8 +312,6 @@ impl<'s> Attached<'s> {
     }
 
     fn overridden(&mut self, loser: Use, winner: Use, place: &str) {
-        /// Enough to see where to look.
-        const MAX: usize = 8;
         let by = match winner.object {
             Some(object) => {
                 let object = &self.objects[object];
@@ -313,10 +319,30 @@ impl<'s> Attached<'s> {
             }
             None => "a filter".to_owned(),
         };
-        let Some(object) = loser.object.map(|object| &mut self.objects[object]) else { return };
+        let Some(object) = loser.object else { return };
         let message = format!("{} on {place} is overridden by {by}", loser.kind.as_str());
-        if object.overridden.len() < MAX {
-            object.overridden.insert(message);
+        self.note(Noted::Overridden(object, message));
+    }
+
+    fn note(&mut self, noted: Noted) {
+        self.take(&noted);
+        self.noted.push(noted);
+    }
+
+    /// Keeps in mind what an object told a policy.
+    pub fn take(&mut self, noted: &Noted) {
+        /// Enough to see where to look.
+        const MAX: usize = 8;
+        match noted {
+            Noted::NamedBy(place, user) => {
+                self.objects[*place].named_by.insert(user.clone());
+            }
+            Noted::Overridden(place, message) => {
+                let overridden = &mut self.objects[*place].overridden;
+                if overridden.len() < MAX {
+                    overridden.insert(message.clone());
+                }
+            }
         }
     }
 }

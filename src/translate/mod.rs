@@ -12,6 +12,7 @@ mod backend_tls;
 mod backend_tls_policy;
 mod backends;
 mod binds;
+mod carry;
 mod certificates;
 mod conflicts;
 mod draft;
@@ -53,6 +54,7 @@ pub mod snapshot;
 mod status;
 mod streams;
 mod traffic_policy;
+mod world;
 mod x_backend;
 mod x_backend_service;
 
@@ -71,6 +73,9 @@ pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Und
 #[derive(Debug, Default)]
 pub struct Translation {
     pub graph: RouteGraph,
+    /// The graph says something else than that of the last pass, or there was none that is live:
+    /// see [`Memo::published`].
+    pub graph_is_new: bool,
     /// Statuses that differ from what the objects in the snapshot say.
     pub statuses: Vec<StatusWrite>,
     /// Services and EndpointSlices of Gateways that differ from what is there.
@@ -260,6 +265,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     ports::assign(snapshot, &mut gateways);
     pass.bind(&mut gateways);
     let by_key = gateway::by_key(&gateways);
+    pass.carrying.world_is_made();
     pass.routes(&mut gateways);
     pass.ingresses();
     pass.infrastructure(&mut gateways, &classes);

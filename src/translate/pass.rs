@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::backend_tls_policy::TlsPolicies;
 use super::backends::Backends;
 use super::binds::Binds;
+use super::carry::Carrying;
 use super::certificates::Certificates;
 use super::memo::Recall;
 use super::middleware::Attached;
@@ -38,17 +39,21 @@ pub(super) struct Pass<'s> {
     pub expressions: HashMap<(SectionId, String), usize>,
     /// Regular expressions of all routes of a namespace.
     pub expressions_of: HashMap<&'s str, usize>,
+    /// Services that there is a note about.
+    pub noted_services: HashSet<Key>,
+    pub carrying: Carrying,
     pub statuses: Vec<StatusWrite>,
     pub infrastructure: Vec<InfrastructureWrite>,
-    notes: BTreeSet<Note>,
+    pub notes: BTreeSet<Note>,
 }
 
 impl<'s> Pass<'s> {
     pub fn new(snapshot: &'s Snapshot) -> Self {
+        let (carrying, graph) = Carrying::new(snapshot);
         Pass {
             snapshot,
             now: snapshot.taken.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            graph: GraphBuilder::new(),
+            graph,
             grants: Grants::new(snapshot),
             backends: Backends::new(snapshot),
             certificates: Certificates::default(),
@@ -61,6 +66,8 @@ impl<'s> Pass<'s> {
             our_routes: HashSet::new(),
             expressions: HashMap::new(),
             expressions_of: HashMap::new(),
+            noted_services: HashSet::new(),
+            carrying,
             statuses: Vec::new(),
             infrastructure: Vec::new(),
             notes: BTreeSet::new(),
@@ -69,7 +76,10 @@ impl<'s> Pass<'s> {
 
     /// Tells the owner of an object of a problem with it.
     pub fn warn(&mut self, kind: ObjectKind, key: &Key, meta: &ObjectMeta, problem: &Problem) {
-        self.notes.insert(Note {
+        if kind == ObjectKind::Service {
+            self.noted_services.insert(key.clone());
+        }
+        self.note(Note {
             kind,
             key: key.clone(),
             uid: meta.uid.clone(),
@@ -100,9 +110,13 @@ impl<'s> Pass<'s> {
 
     pub fn finish(mut self) -> Translation {
         self.binds.install(&mut self.graph);
-        self.memo.keep();
+        self.memo.keep(self.carrying.goes_on());
+        let mut graph = self.graph.build();
+        let number = self.carrying.finish(&self.snapshot.memo);
+        graph.pass = number.unwrap_or_default();
         Translation {
-            graph: self.graph.build(),
+            graph,
+            graph_is_new: number.is_some(),
             statuses: self.statuses,
             infrastructure: self.infrastructure,
             notes: self.notes.into_iter().collect(),

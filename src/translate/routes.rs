@@ -1,7 +1,9 @@
 //! Routes of all five kinds: which listeners take them, and what their status says. What their
 //! rules become is in `rules` and `streams`, and how these come into the graph in `serve`.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -15,8 +17,8 @@ use super::pass::{Pass, created};
 use super::status::{Problem, Said, conditions, in_place};
 use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::{
-    DefaultScope, GrpcRouteRule, HttpRouteRule, ParentReference, RouteParentStatus, RouteStatus,
-    StreamRouteRule,
+    DefaultScope, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentReference,
+    RouteParentStatus, RouteStatus, StreamRouteRule,
 };
 use crate::graph::RuleId;
 
@@ -34,6 +36,7 @@ const MAX_EXPRESSIONS: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteSpec<'s> {
     pub kind: ObjectKind,
+    pub object: Object<'s>,
     pub key: &'s Key,
     pub meta: &'s ObjectMeta,
     pub parents: &'s [ParentReference],
@@ -42,6 +45,33 @@ pub(super) struct RouteSpec<'s> {
     pub hostnames: &'s [String],
     pub rules: Rules<'s>,
     pub status: Option<&'s RouteStatus>,
+}
+
+/// What tells a route from all others, and from other versions of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object<'s> {
+    Http(&'s Arc<HttpRoute>),
+    Grpc(&'s Arc<GrpcRoute>),
+    Stream,
+}
+
+impl Object<'_> {
+    /// Its own as long as it is held. None for streams.
+    pub fn address(self) -> Option<usize> {
+        match self {
+            Object::Http(route) => Some(Arc::as_ptr(route).addr()),
+            Object::Grpc(route) => Some(Arc::as_ptr(route).addr()),
+            Object::Stream => None,
+        }
+    }
+
+    pub fn held(self) -> Arc<dyn Any + Send + Sync> {
+        match self {
+            Object::Http(route) => Arc::<HttpRoute>::clone(route),
+            Object::Grpc(route) => Arc::<GrpcRoute>::clone(route),
+            Object::Stream => Arc::new(()),
+        }
+    }
 }
 
 /// The rules of a route, which is where kinds differ.
@@ -71,9 +101,10 @@ pub(super) struct Route<'s> {
 fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
     let mut all = Vec::new();
     macro_rules! add {
-        ($field:ident, $kind:ident, $rules:ident, $object:ident => $hostnames:expr) => {
+        ($field:ident, $kind:ident, $rules:ident, $object:ident => $is:expr, $hostnames:expr) => {
             all.extend(snapshot.$field.iter().map(|(key, $object)| RouteSpec {
                 kind: ObjectKind::$kind,
+                object: $is,
                 key,
                 meta: &$object.metadata,
                 parents: &$object.spec.parent_refs,
@@ -84,13 +115,14 @@ fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
             }));
         };
     }
-    add!(http_routes, HttpRoute, Http, route => &route.spec.hostnames);
-    add!(grpc_routes, GrpcRoute, Grpc, route => &route.spec.hostnames);
-    add!(tls_routes, TlsRoute, Stream, route => &route.spec.hostnames);
-    add!(tcp_routes, TcpRoute, Stream, route => &[]);
-    add!(udp_routes, UdpRoute, Stream, route => &[]);
-    // Of what is bounded the older have their share first.
-    all.sort_by_key(|route| (created(route.meta), route.key, route.kind));
+    add!(http_routes, HttpRoute, Http, route => Object::Http(route), &route.spec.hostnames);
+    add!(grpc_routes, GrpcRoute, Grpc, route => Object::Grpc(route), &route.spec.hostnames);
+    add!(tls_routes, TlsRoute, Stream, route => Object::Stream, &route.spec.hostnames);
+    add!(tcp_routes, TcpRoute, Stream, route => Object::Stream, &[]);
+    add!(udp_routes, UdpRoute, Stream, route => Object::Stream, &[]);
+    // Of what is bounded the older have their share first. Each kind is in the order of its keys,
+    // and sorting keeps that.
+    all.sort_by_key(|route| created(route.meta));
     all
 }
 
@@ -98,8 +130,13 @@ impl<'s> Pass<'s> {
     pub fn routes(&mut self, gateways: &mut [GatewayState<'s>]) {
         let parents = Parents::new(gateways);
         for spec in specs(self.snapshot) {
+            if self.carry_over(&spec, gateways) {
+                continue;
+            }
             let ours = parents.of(&spec);
+            self.begin_trace(&spec);
             self.route(spec, &ours, gateways);
+            self.end_trace(&spec, !ours.is_empty());
         }
     }
 
@@ -182,7 +219,10 @@ impl<'s> Pass<'s> {
             }
             let listener = &mut gateway.listeners[i];
             accepted |= listener.is_accepted();
-            listener.attached += i32::from(fresh && refused.is_none());
+            if fresh && refused.is_none() {
+                listener.attached += 1;
+                self.attached(place, i);
+            }
         }
         let pending = |message: String| Err(Problem::new("Pending", "", message));
         match (refused, &gateway.problem, accepted) {

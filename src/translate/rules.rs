@@ -82,6 +82,10 @@ impl<'s> Pass<'s> {
         let mut compiled = Compiled::default();
         for (index, rule) in rules.enumerate() {
             let more = rule.matches.expressions();
+            if more > 0 {
+                // Whether there is room depends on other routes.
+                self.carrying.trace.lose();
+            }
             let room = self.room(&route, more, compiled.expressions);
             if room.is_ok() {
                 compiled.expressions += more;

@@ -60,12 +60,22 @@ impl<'s> Pass<'s> {
         let client = Client::of(gateway, wire);
         let context = client.as_ref().map(|client| client.gateway.clone());
         let id = ("Service", key.clone(), number, wire, context);
-        if let Some(known) = self.backends.known.get(&id) {
-            return known.clone();
+        let resolved = match self.backends.known.get(&id) {
+            Some(known) => known.clone(),
+            None => {
+                let policy = policy.cloned();
+                let resolved = self.resolve(key, service, (number, wire), policy, client);
+                self.backends.known.insert(id, resolved.clone());
+                resolved
+            }
+        };
+        // What is noted about it is noted for the first who comes.
+        if self.noted_services.contains(key) {
+            self.carrying.trace.lose();
         }
-        let policy = policy.cloned();
-        let resolved = self.resolve(key, service, (number, wire), policy, client);
-        self.backends.known.insert(id, resolved.clone());
+        if let Ok(id) = resolved {
+            self.graph.uses(id);
+        }
         resolved
     }
 

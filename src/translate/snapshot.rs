@@ -177,6 +177,8 @@ pub struct Settings {
     /// In file mode no Service of type LoadBalancer is made, and Gateways are programmed at
     /// the addresses of this machine.
     pub cluster: bool,
+    /// Statuses are wanted: somebody reads them.
+    pub statuses: bool,
     /// Only these namespaces are looked at; empty: all.
     pub watch_namespaces: Vec<String>,
     /// Peers whose X-Forwarded-* are believed.
@@ -195,6 +197,7 @@ impl Default for Settings {
             own_service: None,
             external_names: false,
             cluster: false,
+            statuses: true,
             watch_namespaces: Vec::new(),
             trusted_proxies: Vec::new(),
         }

@@ -132,10 +132,11 @@ impl Pass<'_> {
         old: Option<&S>,
         new: S,
     ) {
-        if old.map_or_else(|| new == S::default(), |old| *old == new) {
+        let stands = old.map_or_else(|| new == S::default(), |old| *old == new);
+        if stands || !self.snapshot.settings.statuses {
             return;
         }
         let status = serde_json::to_value(new).expect("a status has only string keys");
-        self.statuses.push(StatusWrite { object: object_ref(kind, key, meta), status });
+        self.write_status(StatusWrite { object: object_ref(kind, key, meta), status });
     }
 }

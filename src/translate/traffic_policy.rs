@@ -45,6 +45,10 @@ pub(super) struct TrafficPolicies<'s> {
 }
 
 impl TrafficPolicies<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// What holds for a Service or an XBackend.
     pub fn of(&self, kind: &'static str, target: &Key) -> Asked {
         let holder = self.holders.of(&(kind, &*target.namespace, &*target.name));

@@ -107,8 +107,9 @@ pub fn run(options: Options) -> Result<()> {
         client.send_due(now)?;
         client.poll.poll(&mut events, Some(Duration::from_millis(100)))?;
         for event in &events {
-            if event.token() != TICKER {
-                client.on(event.token().0)?;
+            match &client.ticker {
+                Some(ticker) if event.token() == TICKER => ticker.clear()?,
+                _ => client.on(event.token().0)?,
             }
         }
         now = Instant::now();
@@ -185,10 +186,7 @@ impl Client {
     fn send_due(&mut self, now: Instant) -> Result<()> {
         let Some(mut ticker) = self.ticker.take() else { return Ok(()) };
         while !self.idle.is_empty() {
-            let Some(at) = ticker.due(now) else {
-                ticker.arm(now)?;
-                break;
-            };
+            let Some(at) = ticker.due(now) else { break };
             if let Some(i) = self.idle.pop() {
                 self.begin(i, at);
                 self.due.push(i);

@@ -10,7 +10,15 @@
 //! smuggled. HTTP/2 is hyper's. What a field means to a proxy is decided elsewhere
 //! (`super::head`, `super::hop_by_hop`).
 
+mod body;
+pub mod buffered;
 pub mod encode;
 pub mod framing;
 pub mod head;
 mod names;
+mod respond;
+pub mod server;
+mod shared;
+
+pub use body::Body;
+pub use shared::{Interim, Lane};

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod backend_tls;
+mod carry;
+mod dump;
 mod gateways;
 mod grpc_routes;
 mod infrastructure;
