@@ -34,6 +34,8 @@ def main() -> int:
         except (CommandFailed, AssertionError) as error:
             print(f"FAILED: {error}", flush=True)
         finally:
+            for one in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(one, signal.SIG_IGN)  # once begun, it finishes
             stop_all()
     return 1
 

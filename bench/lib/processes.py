@@ -12,11 +12,12 @@ _running: list["Process"] = []
 
 
 # What else runs on the machine should wait, not what is measured. Only root may say so, and
-# where sessions are scheduled as groups it has to be said of the group.
+# where sessions are scheduled as groups it has to be said of the group. Should this run be
+# killed, what it started ends too.
 _FIRST = """
 renice -n -15 -p $$ >/dev/null 2>&1
 echo -15 2>/dev/null >/proc/self/autogroup
-exec taskset -c "$0" "$@"
+exec setpriv --pdeathsig TERM taskset -c "$0" "$@"
 """
 
 

@@ -90,7 +90,7 @@ def _goal(samples: list[Sample], row: Row, goal: Goal) -> str:
     found = stats.reached(samples, row, goal, "tidegate")
     if found is None:
         return ""
-    mark = "met" if found <= goal.limit else "**missed**"
+    mark = "met" if stats.met(found, goal) else "**missed**"
     if goal.reference is None:
         return f"≤ {goal.limit:g} MB: {mark}"
     if goal.reference == "nginx":
@@ -100,7 +100,7 @@ def _goal(samples: list[Sample], row: Row, goal: Goal) -> str:
 
 def _met(samples: list[Sample], row: Row, goal: Goal) -> bool | None:
     found = stats.reached(samples, row, goal, "tidegate")
-    return None if found is None else found <= goal.limit
+    return None if found is None else stats.met(found, goal)
 
 
 def _doubts(row: Row, samples: list[Sample]) -> list[str]:

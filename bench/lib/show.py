@@ -26,7 +26,7 @@ def row(one: Row, samples: list[Sample]) -> str:
         for label in [s for s in labels if _is_ours(s, one, samples)]:
             found = stats.reached(samples, one, goal, label)
             if found is not None:
-                verdict = "met" if found <= goal.limit else "NOT met"
+                verdict = "met" if stats.met(found, goal) else "NOT met"
                 against = goal.reference or "in all"
                 lines.append(f"  {label}: {goal.metric} {stats.number(found)}, goal <= "
                              f"{goal.limit} ({against}): {verdict}")

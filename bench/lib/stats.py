@@ -50,6 +50,11 @@ def reached(samples: list[Sample], row: Row, goal: Goal, label: str) -> float | 
     return ratio(samples, row.name, label, reference, goal.metric)
 
 
+def met(found: float, goal: Goal) -> bool:
+    """As printed: the third digit after the point is noise."""
+    return round(found, 2) <= goal.limit
+
+
 def number(value: float | None) -> str:
     """Three digits that matter."""
     if value is None:
