@@ -116,7 +116,7 @@ pub struct Quota {
 }
 
 /// The head of a request after the head checks: one Host, a normal path, no hop-by-hop fields.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestHead {
     pub method: Method,
     pub scheme: Scheme,

@@ -11,13 +11,16 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{HOST, TE};
 use http::uri::{Authority, Parts, Scheme};
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
 
 use super::balance::{InFlight, Tried, avoid, pick};
 use super::hop_by_hop;
+use super::http1::client::{SendError, WriteHead};
+use super::http1::encode;
+use super::http1::framing::Framing;
 use super::incoming::Incoming;
-use super::pool::{Link, Want};
+use super::pool::{Head, Link, Want};
 use super::request_body::RequestBody;
 use super::timer::timeout;
 use super::worker::Worker;
@@ -77,7 +80,7 @@ impl Call<'_> {
 
     async fn attempt(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Answer, Failed> {
         let _in_flight = InFlight::new(Arc::clone(endpoint));
-        let want = Want { http1: false, fresh };
+        let want = Want { http1: false, fresh, once: false };
         let link = self.worker.pools.link(self.backend, endpoint.addr, want);
         // There must be time left for another endpoint.
         let mut link = timeout(self.limits.timeout / 2, link)
@@ -85,47 +88,76 @@ impl Call<'_> {
             .unwrap_or(Err(Reason::ConnectTimeout))
             .map_err(Failed::Unreachable)?;
         let was_kept = link.is_kept;
-        let request = self.prepare(link.is_http2()).ok_or(Failed::Finally(Reason::Internal))?;
-        let response = link.send(request).await.map_err(|error| {
-            let error = error.into_error();
-            tracing::debug!(%error, backend = ?self.backend.key, "a call of a policy broke");
-            match error.is_parse() {
-                true => Failed::Finally(Reason::UpstreamProtocol),
-                false if was_kept => Failed::Stale(Reason::UpstreamReset),
-                false => Failed::Unreachable(Reason::UpstreamReset),
-            }
-        })?;
-        read(response, link, self.limits.max_body).await.map_err(Failed::Finally)
-    }
-
-    /// The request for a connection that speaks HTTP/2 or HTTP/1.1.
-    fn prepare(&self, is_http2: bool) -> Option<Request<RequestBody>> {
+        let head = Asking::new(self).ok_or(Failed::Finally(Reason::Internal))?;
         let body = match self.request.body() {
             bytes if bytes.is_empty() => RequestBody::Empty,
             bytes => RequestBody::Full(bytes.clone()),
         };
+        let response = link.send(&head, body, &mut |_, _| {}).await.map_err(|error| {
+            tracing::debug!(%error, backend = ?self.backend.key, "a call of a policy broke");
+            match error {
+                SendError::Protocol(_) => Failed::Finally(Reason::UpstreamProtocol),
+                SendError::Request(reason) => Failed::Finally(reason),
+                _ if was_kept => Failed::Stale(Reason::UpstreamReset),
+                _ => Failed::Unreachable(Reason::UpstreamReset),
+            }
+        })?;
+        read(response, link, self.limits.max_body).await.map_err(Failed::Finally)
+    }
+}
+
+/// The head of a call.
+struct Asking<'a> {
+    request: &'a Request<Bytes>,
+    authority: Authority,
+    is_https: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn new(call: &Call<'a>) -> Option<Self> {
+        let host = match call.request.headers().get(HOST) {
+            Some(host) => Bytes::copy_from_slice(host.as_bytes()),
+            None => Bytes::from(own_host(&call.backend.key)),
+        };
+        Some(Asking {
+            request: call.request,
+            authority: Authority::from_maybe_shared(host).ok()?,
+            is_https: matches!(call.backend.protocol, BackendProtocol::Tls(_)),
+        })
+    }
+}
+
+impl WriteHead for Asking<'_> {
+    fn method(&self) -> &Method {
+        self.request.method()
+    }
+
+    fn write(&self, out: &mut BytesMut, framing: Framing) -> Result<(), Reason> {
+        let uri = self.request.uri();
+        encode::request_line(out, self.request.method(), uri.path(), uri.query());
+        let host = HeaderValue::from_str(self.authority.as_str()).map_err(|_| Reason::Internal)?;
+        encode::field(out, &HOST, &host);
+        let mut headers = self.request.headers().clone();
+        headers.remove(HOST);
+        headers.remove(TE);
+        encode::fields(out, &headers);
+        encode::framing(out, framing);
+        Ok(())
+    }
+}
+
+impl Head for Asking<'_> {
+    fn http2(&self, body: RequestBody) -> Result<Request<RequestBody>, Reason> {
         let mut request = Request::new(body);
         *request.method_mut() = self.request.method().clone();
-        *request.uri_mut() = self.request.uri().clone();
         *request.headers_mut() = self.request.headers().clone();
-        let headers = request.headers_mut();
-        let host = match headers.remove(HOST) {
-            Some(host) => Bytes::copy_from_slice(host.as_bytes()),
-            None => Bytes::from(own_host(&self.backend.key)),
-        };
-        let authority = Authority::from_maybe_shared(host).ok()?;
-        if !is_http2 {
-            headers.remove(TE);
-            headers.insert(HOST, authority.as_str().parse().ok()?);
-            return Some(request);
-        }
-        let is_https = matches!(self.backend.protocol, BackendProtocol::Tls(_));
+        request.headers_mut().remove(HOST);
         let mut parts = Parts::default();
-        parts.scheme = Some(if is_https { Scheme::HTTPS } else { Scheme::HTTP });
-        parts.authority = Some(authority);
+        parts.scheme = Some(if self.is_https { Scheme::HTTPS } else { Scheme::HTTP });
+        parts.authority = Some(self.authority.clone());
         parts.path_and_query = self.request.uri().path_and_query().cloned();
-        *request.uri_mut() = Uri::from_parts(parts).ok()?;
-        Some(request)
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::Internal)?;
+        Ok(request)
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
@@ -17,15 +17,16 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::http1::client::Conn;
+use super::http2::LocalExecutor;
 use super::peeked::Peeked;
 use super::request_body::RequestBody;
-use super::server::LocalExecutor;
 use super::timer::timed;
 use super::wire::Wire;
 use crate::graph::{BackendProtocol, BackendTls};
 
-/// Bytes that are read of an answer before they are used, and decoded fields of an answer.
-const READ_BUFFER: usize = 64 * 1024;
+/// Bytes of all decoded fields of an answer over HTTP/2, 32 more for each.
+const HEADER_LIST: u32 = 64 * 1024;
 /// What a backend may send on a stream, and on a connection, before it is taken.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -35,7 +36,7 @@ pub const SETTINGS_AFTER_MS: [u64; 4] = [1, 4, 20, 100];
 /// The requesting side of a new connection.
 #[derive(Debug)]
 pub enum Dialed {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Conn),
     Http2(http2::SendRequest<RequestBody>, Rc<Settings>),
 }
 
@@ -68,7 +69,7 @@ pub async fn dial(
     let tcp = TcpStream::connect(addr).await?;
     tune(&tcp)?;
     match protocol {
-        BackendProtocol::Http1 => start_http1(Wire::plain(tcp)).await,
+        BackendProtocol::Http1 => Ok(Dialed::Http1(Conn::new(Wire::plain(tcp)))),
         BackendProtocol::H2c => start_http2(Wire::plain(tcp)).await,
         BackendProtocol::Tcp | BackendProtocol::Udp => Err(DialError::NotHttp),
         BackendProtocol::Tls(tls) => {
@@ -77,7 +78,7 @@ pub async fn dial(
                 .await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let io = Wire::tls(stream);
-            if is_http2 { start_http2(io).await } else { start_http1(io).await }
+            if is_http2 { start_http2(io).await } else { Ok(Dialed::Http1(Conn::new(io))) }
         }
     }
 }
@@ -121,13 +122,6 @@ fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-async fn start_http1(io: Wire) -> Result<Dialed, DialError> {
-    let (sender, connection) =
-        http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await?;
-    spawn_local(timed(async move { log_end(connection.with_upgrades().await) }));
-    Ok(Dialed::Http1(sender))
-}
-
 fn log_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to an endpoint ended");
@@ -140,7 +134,7 @@ async fn start_http2(io: Wire) -> Result<Dialed, DialError> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_WINDOW as usize)
-        .max_header_list_size(READ_BUFFER as u32)
+        .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(io))

@@ -3,39 +3,50 @@
 //! One attempt after another is made here; whether there is another one is decided in
 //! [`super::retry`].
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
-use hyper::client::conn::TrySendError;
-use tokio::time::{sleep, sleep_until};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::balance::{InFlight, Tried, avoid, pick};
 use super::clock;
 use super::discard::discard;
 use super::grpc;
+use super::hop_by_hop;
+use super::http1::Interim;
+use super::http1::client::SendError;
 use super::incoming::Incoming;
 use super::journey::Journey;
 use super::outgoing::Outgoing;
 use super::permit::Permitted;
 use super::pool::{Link, Want};
 use super::replay::Source;
-use super::request_body::{Gate, RequestBody, Upload};
+use super::request_body::{Gate, Upload};
 use super::retry::{Failure, Next, Tries};
+use super::timer;
 use super::worker::Worker;
 use crate::graph::{Backend, Endpoint, Retry};
 use crate::reason::Reason;
+
+/// Interim answers (1xx) of one exchange that its client is told.
+const MOST_TOLD: u32 = 10;
 
 /// One request on its way to one backend.
 #[derive(Debug)]
 pub struct Forward<'a> {
     pub worker: &'a Worker,
     pub backend: &'a Backend,
-    pub outgoing: Outgoing,
+    pub outgoing: Outgoing<'a>,
     pub upload: &'a Rc<Upload>,
     /// Opened when the backend says 100 (Continue).
     pub gate: Option<Arc<Gate>>,
+    /// Where other interim answers (1xx) go, and how many went there.
+    pub interim: Option<Interim>,
+    pub told: Cell<u32>,
     pub method: &'a Method,
     pub timeouts: Waits,
     pub retry: Option<&'a Retry>,
@@ -50,8 +61,8 @@ pub struct Waits {
     pub backend: Option<Duration>,
     /// The rule says so: an attempt that takes longer is a failed one.
     pub is_given: bool,
-    /// For the whole exchange.
-    pub deadline: Option<Instant>,
+    /// For the whole exchange, in [`clock::ms`].
+    pub deadline: Option<u64>,
 }
 
 /// The head of an answer, and what its body needs.
@@ -63,7 +74,7 @@ pub struct Answer {
 }
 
 /// What became of an attempt.
-type Attempt = Result<Box<Answer>, Failed>;
+type Attempt = Result<Answer, Failed>;
 
 #[derive(Clone, Copy, Debug)]
 struct Failed {
@@ -84,7 +95,7 @@ impl Forward<'_> {
         _permitted: Permitted,
         source: &Source,
         journey: &mut Journey,
-    ) -> Result<Box<Answer>, Reason> {
+    ) -> Result<Answer, Reason> {
         let started = Instant::now();
         let mut tries = Tries::new(self.backend, self.retry, self.method.is_idempotent());
         let mut endpoint = self.first().ok_or(Reason::NoEndpoints)?;
@@ -109,7 +120,7 @@ impl Forward<'_> {
             // That connection is dead, full, or about to close.
             fresh = matches!(failure, Some(Failure::Dead | Failure::Unprocessed));
             if let Ok(answer) = attempt {
-                discard(*answer, self.upload.ended().is_some());
+                discard(answer, self.upload.ended().is_some());
             }
             endpoint = self.prepare(next).await?;
         }
@@ -138,7 +149,7 @@ impl Forward<'_> {
             return Err(Reason::RetryBudgetSpent);
         }
         if !next.wait.is_zero() {
-            self.in_time(sleep(next.wait)).await.ok_or(Reason::RequestTimeout)?;
+            self.in_time(timer::after(next.wait)).await.ok_or(Reason::RequestTimeout)?;
         }
         self.worker.telemetry.upstream_retry();
         Ok(next.endpoint)
@@ -160,63 +171,67 @@ impl Forward<'_> {
 
     async fn attempt(&self, endpoint: &Arc<Endpoint>, source: &Source, fresh: bool) -> Attempt {
         let in_flight = InFlight::new(Arc::clone(endpoint));
-        let want = Want { http1: self.outgoing.upgrade.is_some(), fresh };
-        let linked = self.worker.pools.link(self.backend, endpoint.addr, want);
-        let linked = self.in_time(linked).await.ok_or(Reason::RequestTimeout)?;
-        let mut link = linked.map_err(|reason| {
-            let failure = Failure::Unreachable;
-            Failed { reason, failure }
-        })?;
+        let once = !self.method.is_idempotent();
+        let want = Want { http1: self.outgoing.upgrade.is_some(), fresh, once };
+        let mut link = match self.worker.pools.kept(self.backend, endpoint.addr, want) {
+            Some(link) => link,
+            None => self.open(endpoint, want).await?,
+        };
         if self.outgoing.upgrade.is_some() && link.is_http2() {
             let takes = self.outgoing.is_web_socket() && link.takes_connect().await;
             takes.then_some(()).ok_or(Reason::MethodNotImplemented)?;
         }
-        let mut request = self.outgoing.request(link.is_http2(), source.body())?;
-        self.await_continue(&mut request, link.is_http2());
+        if let (Some(gate), true) = (&self.gate, link.is_http2()) {
+            // Nobody says 100 (Continue) there.
+            gate.open();
+        }
         let was_kept = link.is_kept;
-        let answered = self.in_time(self.head(link.send(request))).await;
-        match answered.ok_or(Reason::RequestTimeout)? {
-            None => {
-                let late = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
-                Err(Failed { reason: Reason::BackendTimeout, failure: late })
-            }
-            Some(Ok(response)) => Ok(Box::new(Answer { response, link, in_flight })),
-            Some(Err(error)) => Err(self.broken(*error, was_kept)),
+        let mut interim = |status, headers: &HeaderMap| self.interim(status, headers);
+        let sending = link.send(&self.outgoing, source.body(), &mut interim);
+        match self.head(sending).await? {
+            Ok(response) => Ok(Answer { response, link, in_flight }),
+            Err(error) => Err(self.broken(&error, was_kept)),
         }
     }
 
-    /// Lets the backend's 100 (Continue) open the gate; HTTP/2 needs none.
-    fn await_continue(&self, request: &mut Request<RequestBody>, is_http2: bool) {
-        let Some(gate) = self.gate.clone() else { return };
-        if is_http2 {
-            return gate.open();
-        }
-        hyper::ext::on_informational(request, move |response| {
-            if response.status() == http::StatusCode::CONTINUE {
-                gate.open();
-            }
-        });
+    async fn open(&self, endpoint: &Endpoint, want: Want) -> Result<Link, Failed> {
+        // Boxed: opening is rare, and its future is large.
+        let opening = Box::pin(self.worker.pools.open(self.backend, endpoint.addr, want));
+        let opened = self.in_time(opening).await.ok_or(Reason::RequestTimeout)?;
+        opened.map_err(|reason| Failed { reason, failure: Failure::Unreachable })
     }
 
-    fn broken(&self, mut error: TrySendError<Request<RequestBody>>, was_kept: bool) -> Failed {
-        let is_unsent = error.take_message().is_some();
-        let error = error.into_error();
+    /// What a backend says before its answer.
+    fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        if status == StatusCode::CONTINUE {
+            return self.gate.iter().for_each(|gate| gate.open());
+        }
+        let Some(interim) = &self.interim else { return };
+        self.told.set(self.told.get() + 1);
+        if self.told.get() <= MOST_TOLD {
+            let mut headers = headers.clone();
+            hop_by_hop::strip(&mut headers);
+            interim.send(status, &headers);
+        }
+    }
+
+    fn broken(&self, error: &SendError, was_kept: bool) -> Failed {
         tracing::debug!(%error, "an exchange with a backend broke");
         if let Some(reason) = self.upload.failed() {
             return reason.into();
         }
-        let reason = match () {
-            () if error.is_parse() || error.is_user() => Reason::UpstreamProtocol,
-            () => Reason::UpstreamReset,
-        };
-        let failure = match () {
-            () if is_unsent && was_kept => Failure::Dead,
-            () if is_unsent || is_unprocessed(&error) => Failure::Unprocessed,
+        // A kept connection was most likely closed while the request was on its way.
+        let is_safe = self.method.is_idempotent() && !self.never_again();
+        let (reason, failure) = match error {
+            SendError::Unsent if was_kept => (Reason::UpstreamReset, Failure::Dead),
+            SendError::Unsent | SendError::Unprocessed => {
+                (Reason::UpstreamReset, Failure::Unprocessed)
+            }
+            SendError::Broken(_) if was_kept && is_safe => (Reason::UpstreamReset, Failure::Dead),
+            SendError::Broken(_) => (Reason::UpstreamReset, Failure::Broken),
             // Bytes of an answer that cannot be read came, but no answer did.
-            () if error.is_parse() => Failure::Final,
-            // Most likely it was closed while the request was on its way.
-            () if was_kept && self.method.is_idempotent() && !self.never_again() => Failure::Dead,
-            () => Failure::Broken,
+            SendError::Protocol(_) => (Reason::UpstreamProtocol, Failure::Final),
+            SendError::Request(reason) => (*reason, Failure::Final),
         };
         Failed { reason, failure }
     }
@@ -227,48 +242,39 @@ impl Forward<'_> {
     }
 
     /// Waits for the head of the answer; the time counts from the end of the request's body.
-    /// `None` when it is over.
-    async fn head<T>(&self, send: impl Future<Output = T>) -> Option<T> {
-        let Some(limit) = self.timeouts.backend else { return Some(send.await) };
-        let mut send = std::pin::pin!(send);
-        let sent = Instant::now();
-        let mut until = sent + limit;
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut send => return Some(done),
-                () = sleep_until(until.into()) => {}
+    async fn head<T>(&self, sending: impl Future<Output = T>) -> Result<T, Failed> {
+        let mut sending = std::pin::pin!(sending);
+        let mut sent = 0;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = sending.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
             }
-            let now = Instant::now();
-            until = match self.upload.ended() {
-                Some(ended) => ended.max(sent) + limit,
-                None => now + limit,
+            if let Some(deadline) = self.timeouts.deadline
+                && timer::poll_until(deadline).is_ready()
+            {
+                return Poll::Ready(Err(Reason::RequestTimeout.into()));
+            }
+            let Some(limit) = self.timeouts.backend else { return Poll::Pending };
+            if sent == 0 {
+                sent = clock::ms();
+            }
+            let from = match self.upload.ended() {
+                Some(ended) => clock::ms_of(ended).max(sent),
+                // Looked at again then: the body may end without this task being polled.
+                None => clock::known_ms(),
             };
-            if until <= now {
-                return None;
-            }
-        }
+            ready!(timer::poll_until(from.saturating_add(clock::millis(limit))));
+            let failure = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
+            Poll::Ready(Err(Failed { reason: Reason::BackendTimeout, failure }))
+        })
+        .await
     }
 
     /// `None` if the whole exchange's time is over first.
     async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         match self.timeouts.deadline {
             None => Some(future.await),
-            Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
+            Some(at) => timer::timeout_at(at, future).await.ok(),
         }
     }
-}
-
-/// Whether the backend says that it did not begin with the request: its stream was refused, or
-/// is beyond the last one of a GOAWAY (RFC 9113, 6.8 and 8.7).
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
-        }
-        source = error.source();
-    }
-    false
 }

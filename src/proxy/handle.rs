@@ -314,3 +314,17 @@ pub fn respond(head: ResponseHead, body: ResponseBody, close: bool) -> Response<
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_exchange_is_not_expensive_to_move() {
+        assert!(size(handle) <= 6 * 1024, "{} bytes", size(handle));
+    }
+}

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::http1;
+use super::http1::{self, download};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub enum Incoming {
     Empty,
     /// Of a client's request.
     Http1(http1::Body),
+    /// Of an endpoint's answer.
+    Http1Answer(download::Body),
     Http2(hyper::body::Incoming),
 }
 
@@ -55,6 +57,7 @@ impl Body for Incoming {
         match self.get_mut() {
             Incoming::Empty => Poll::Ready(None),
             Incoming::Http1(body) => body.poll_frame(cx),
+            Incoming::Http1Answer(body) => body.poll_frame(cx),
             Incoming::Http2(body) => {
                 Pin::new(body).poll_frame(cx).map(|next| next.map(|frame| Ok(frame?)))
             }
@@ -65,6 +68,7 @@ impl Body for Incoming {
         match self {
             Incoming::Empty => true,
             Incoming::Http1(body) => body.is_end_stream(),
+            Incoming::Http1Answer(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
         }
     }
@@ -73,6 +77,7 @@ impl Body for Incoming {
         match self {
             Incoming::Empty => SizeHint::with_exact(0),
             Incoming::Http1(body) => body.size_hint(),
+            Incoming::Http1Answer(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
         }
     }

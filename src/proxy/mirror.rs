@@ -27,7 +27,8 @@ const AT_ONCE: usize = 256;
 pub struct Copy {
     worker: Rc<Worker>,
     graph: Graph,
-    to: Vec<(BackendId, Outgoing)>,
+    head: Rc<RequestHead>,
+    to: Vec<BackendId>,
     body: BytesMut,
 }
 
@@ -40,10 +41,14 @@ impl Copy {
         head: &RequestHead,
     ) -> Option<Self> {
         let turn = |m: &&Mirror| fastrand::u32(..m.denominator.max(1)) < m.numerator;
-        let copy = |m: &Mirror| Some((m.to, Outgoing::new(head, is_https(graph, m.to)).ok()?));
-        let to: Vec<_> = mirrors.iter().filter(turn).filter_map(copy).collect();
-        let (worker, graph) = (Rc::clone(worker), Rc::clone(graph));
-        (!to.is_empty()).then(|| Copy { worker, graph, to, body: BytesMut::new() })
+        let to: Vec<_> = mirrors.iter().filter(turn).map(|m| m.to).collect();
+        (!to.is_empty()).then(|| Copy {
+            worker: Rc::clone(worker),
+            graph: Rc::clone(graph),
+            head: Rc::new(head.clone()),
+            to,
+            body: BytesMut::new(),
+        })
     }
 
     /// Adds a part of the body; false if it has become too long.
@@ -57,17 +62,18 @@ impl Copy {
 
     /// The original's body has ended: sends the copies.
     pub fn send(self) {
-        let Copy { worker, graph, to, body } = self;
+        let Copy { worker, graph, head, to, body } = self;
         let body = body.freeze();
-        for (backend, outgoing) in to {
+        for backend in to {
             if worker.mirroring.get() >= AT_ONCE {
                 return;
             }
-            let (worker, graph, body) = (Rc::clone(&worker), Rc::clone(&graph), body.clone());
+            let (worker, graph) = (Rc::clone(&worker), Rc::clone(&graph));
+            let (head, body) = (Rc::clone(&head), body.clone());
             worker.mirroring.set(worker.mirroring.get() + 1);
             spawn_local(timed(async move {
                 let limit = worker.config.limits.response_timeout;
-                let sent = timeout(limit, send(&worker, &graph, backend, &outgoing, body)).await;
+                let sent = timeout(limit, send(&worker, &graph, backend, &head, body)).await;
                 if !matches!(sent, Ok(Some(()))) {
                     tracing::debug!(backend = ?graph[backend].key, "a mirrored request failed");
                 }
@@ -77,24 +83,22 @@ impl Copy {
     }
 }
 
-fn is_https(graph: &RouteGraph, backend: BackendId) -> bool {
-    matches!(graph[backend].protocol, BackendProtocol::Tls(_))
-}
-
 async fn send(
     worker: &Worker,
     graph: &RouteGraph,
     backend: BackendId,
-    outgoing: &Outgoing,
+    head: &RequestHead,
     body: Bytes,
 ) -> Option<()> {
     let backend = &graph[backend];
     let endpoint = pick(backend, &Tried::new())?;
     let addr = endpoint.addr;
     let _in_flight = InFlight::new(endpoint);
-    let want = Want { http1: false, fresh: false };
+    let is_https = matches!(backend.protocol, BackendProtocol::Tls(_));
+    let outgoing = Outgoing::new(head, is_https).ok()?;
+    let want = Want { http1: false, fresh: false, once: false };
     let mut link = worker.pools.link(backend, addr, want).await.ok()?;
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Full(body) };
-    let response = link.send(outgoing.request(link.is_http2(), body).ok()?).await.ok()?;
+    let response = link.send(&outgoing, body, &mut |_, _| {}).await.ok()?;
     discard::read(response.into_body(), usize::MAX).await.then(|| link.release())
 }

@@ -31,6 +31,7 @@ mod head;
 mod hello;
 mod hop_by_hop;
 pub mod http1;
+mod http2;
 mod incoming;
 mod journey;
 mod lend;

@@ -1,7 +1,8 @@
 //! Connections to endpoints, kept by each worker for itself.
 //!
 //! HTTP/1.1 connections serve one exchange at a time and are kept last in, first out, so that
-//! those that are not needed grow old and are closed. HTTP/2 connections are shared up to a
+//! those that are not needed grow old and are closed. Nobody watches them meanwhile: that one is
+//! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are shared up to a
 //! number of streams; when all are full, one more is opened.
 
 use std::cell::{Cell, RefCell};
@@ -10,16 +11,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use rustc_hash::FxHashMap;
 use tokio::sync::Mutex;
-use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
 
+use super::clock;
 use super::config::Limits;
 use super::connect::{self, Dialed, SETTINGS_AFTER_MS, Settings};
+use super::http1::client::{Conn, OnInterim, SendError, WriteHead};
 use super::incoming::Incoming;
 use super::request_body::RequestBody;
+use super::timer::{after, timeout};
+use super::upgrade::Upgraded;
 use crate::graph::{Backend, BackendProtocol};
 use crate::reason::Reason;
 use crate::telemetry::WorkerTelemetry;
@@ -60,8 +63,9 @@ struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    since: Instant,
+    conn: Conn,
+    /// In [`clock::ms`].
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,7 @@ pub struct Link {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Conn),
     Http2 { sender: http2::SendRequest<RequestBody>, stream: Stream },
 }
 
@@ -128,6 +132,17 @@ pub struct Want {
     pub http1: bool,
     /// None that was kept: the last one was dead.
     pub fresh: bool,
+    /// A request that must not be sent twice: a kept connection is looked at more closely.
+    pub once: bool,
+}
+
+/// The head of a request, for a connection of either version.
+pub trait Head: WriteHead {
+    /// The request for a connection that speaks HTTP/2.
+    ///
+    /// # Errors
+    /// Some part of the head cannot be written.
+    fn http2(&self, body: RequestBody) -> Result<Request<RequestBody>, Reason>;
 }
 
 impl Pools {
@@ -138,18 +153,41 @@ impl Pools {
     /// A connection to `addr` as `backend` wants it: a kept one, or a new one.
     ///
     /// # Errors
-    /// [`Reason::ConnectFailed`] or [`Reason::ConnectTimeout`].
+    /// See [`Pools::open`].
     pub async fn link(
         &self,
         backend: &Backend,
         addr: SocketAddr,
         want: Want,
     ) -> Result<Link, Reason> {
-        let pool = self.pool(Key { addr, kind: kind(&backend.protocol, want.http1) });
-        if let Some(link) = (!want.fresh).then(|| self.kept(&pool)).flatten() {
-            return Ok(link);
+        match self.kept(backend, addr, want) {
+            Some(link) => Ok(link),
+            None => Box::pin(self.open(backend, addr, want)).await,
         }
-        match timeout(backend.connect_timeout, self.open(&pool, backend, addr, want)).await {
+    }
+
+    /// A kept connection that is still good, or a place on a shared one.
+    pub fn kept(&self, backend: &Backend, addr: SocketAddr, want: Want) -> Option<Link> {
+        if want.fresh {
+            return None;
+        }
+        let pools = self.pools.borrow();
+        let pool = pools.get(&Key { addr, kind: kind(&backend.protocol, want.http1) })?;
+        self.shared(pool).or_else(|| self.idle(pool, want.once))
+    }
+
+    /// A new connection, or a place on one that others have opened meanwhile.
+    ///
+    /// # Errors
+    /// [`Reason::ConnectFailed`] or [`Reason::ConnectTimeout`].
+    pub async fn open(
+        &self,
+        backend: &Backend,
+        addr: SocketAddr,
+        want: Want,
+    ) -> Result<Link, Reason> {
+        let pool = self.pool(Key { addr, kind: kind(&backend.protocol, want.http1) });
+        match timeout(backend.connect_timeout, self.connect(&pool, backend, addr, want)).await {
             Ok(link) => link,
             Err(_) => {
                 self.telemetry.upstream_connect(false, backend.connect_timeout);
@@ -172,15 +210,11 @@ impl Pools {
         }))
     }
 
-    /// A kept connection that is still good.
-    fn kept(&self, pool: &Rc<Pool>) -> Option<Link> {
-        if let Some(link) = self.shared(pool) {
-            return Some(link);
-        }
+    fn idle(&self, pool: &Rc<Pool>, once: bool) -> Option<Link> {
         let mut idle = pool.idle.borrow_mut();
         while let Some(kept) = idle.pop() {
-            if kept.sender.is_ready() && kept.since.elapsed() < self.limits.pool_idle_timeout {
-                let sender = Sender::Http1(kept.sender);
+            if kept.is_good(self.limits.pool_idle_timeout) && (!once || kept.conn.is_alive_now()) {
+                let sender = Sender::Http1(kept.conn);
                 return Some(Link { sender, pool: Rc::clone(pool), is_kept: true });
             }
         }
@@ -189,13 +223,16 @@ impl Pools {
 
     fn shared(&self, pool: &Rc<Pool>) -> Option<Link> {
         let mut shared = pool.shared.borrow_mut();
+        if shared.is_empty() {
+            return None;
+        }
         shared.retain(|conn| !conn.sender.is_closed());
         let conn = shared.iter().find(|conn| conn.has_room(self.limits.pool_streams))?;
         let sender = Sender::Http2 { sender: conn.sender.clone(), stream: Stream::take(conn) };
         Some(Link { sender, pool: Rc::clone(pool), is_kept: true })
     }
 
-    async fn open(
+    async fn connect(
         &self,
         pool: &Rc<Pool>,
         backend: &Backend,
@@ -229,7 +266,7 @@ impl Pools {
             Reason::ConnectFailed
         })?;
         let sender = match dialed {
-            Dialed::Http1(sender) => Sender::Http1(sender),
+            Dialed::Http1(conn) => Sender::Http1(conn),
             Dialed::Http2(sender, settings) => {
                 let conn = Shared {
                     sender: sender.clone(),
@@ -248,10 +285,9 @@ impl Pools {
 
     /// Closes what has been idle for longer than `most`.
     pub fn sweep(&self, most: Duration) {
+        clock::ms();
         self.pools.borrow_mut().retain(|_, pool| {
-            pool.idle
-                .borrow_mut()
-                .retain(|kept| !kept.sender.is_closed() && kept.since.elapsed() < most);
+            pool.idle.borrow_mut().retain(|kept| kept.is_good(most));
             pool.shared.borrow_mut().retain(|conn| {
                 let busy = conn.streams.get() > 0 || conn.used.get().elapsed() < most;
                 busy && !conn.sender.is_closed()
@@ -289,46 +325,92 @@ impl Link {
             if stream.settings.extended_connect.get() {
                 return true;
             }
-            sleep(Duration::from_millis(ms)).await;
+            after(Duration::from_millis(ms)).await;
         }
         stream.settings.extended_connect.get()
     }
 
-    /// Sends a request and waits for the head of the answer. The error has the request again
-    /// if nothing of it was sent.
+    /// Sends a request and waits for the head of the answer. Interim answers are told of by
+    /// HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// See [`SendError`].
     pub async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Box<TrySendError<Request<RequestBody>>>> {
-        let sent = match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2 { sender, .. } => sender.try_send_request(request).await,
-        };
-        sent.map(|response| response.map(Into::into)).map_err(Box::new)
+        head: &impl Head,
+        body: RequestBody,
+        interim: OnInterim<'_>,
+    ) -> Result<Response<Incoming>, SendError> {
+        match &mut self.sender {
+            Sender::Http1(conn) => conn.send(head, body, interim).await,
+            Sender::Http2 { sender, .. } => {
+                let request = head.http2(body).map_err(SendError::Request)?;
+                // Boxed: the engine's future is several times as large as ours.
+                let answer = Box::pin(sender.try_send_request(request)).await;
+                answer.map(|response| response.map(Incoming::from)).map_err(broken)
+            }
+        }
     }
 
-    /// The exchange is over and the connection is good for another.
+    /// The exchange is over: keeps the connection if it is good for another. The bodies of the
+    /// exchange must not be read any more.
     pub fn release(self) {
-        let Link { sender, pool, .. } = self;
-        let Sender::Http1(mut sender) = sender else { return };
-        if sender.is_ready() {
-            pool.keep(sender);
-        } else if !sender.is_closed() {
-            // The connection has not yet noticed that the exchange is over.
-            spawn_local(async move {
-                if sender.ready().await.is_ok() {
-                    pool.keep(sender);
-                }
-            });
+        if let Sender::Http1(conn) = self.sender
+            && conn.rest()
+        {
+            self.pool.keep(conn);
+        }
+    }
+
+    /// The connection after a 101, and what was read of it after the head; `None` for HTTP/2.
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        match self.sender {
+            Sender::Http1(conn) => {
+                conn.into_upgraded().map(|(wire, read)| Upgraded::http1(wire, read))
+            }
+            Sender::Http2 { .. } => None,
         }
     }
 }
 
+fn broken(mut error: TrySendError<Request<RequestBody>>) -> SendError {
+    let is_unsent = error.take_message().is_some();
+    let error = error.into_error();
+    match () {
+        () if is_unsent => SendError::Unsent,
+        () if is_unprocessed(&error) => SendError::Unprocessed,
+        () if error.is_parse() || error.is_user() => SendError::Protocol(error.to_string()),
+        () => SendError::Broken(error.to_string()),
+    }
+}
+
+/// Whether the backend says that it did not begin with the request: its stream was refused, or
+/// is beyond the last one of a GOAWAY (RFC 9113, 6.8 and 8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
+        }
+        source = error.source();
+    }
+    false
+}
+
+impl Idle {
+    /// Whether the connection can still be used, and has not been idle for longer than `most`.
+    fn is_good(&self, most: Duration) -> bool {
+        let idle = clock::known_ms().saturating_sub(self.since);
+        idle < clock::millis(most) && self.conn.is_alive()
+    }
+}
+
 impl Pool {
-    fn keep(&self, sender: http1::SendRequest<RequestBody>) {
+    fn keep(&self, conn: Conn) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.most_idle {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { conn, since: clock::known_ms() });
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A request that is forwarded, and its answer on the way back: what either needs besides its
 //! head. Which backend it is was decided before; how it is reached is [`super::forward`]'s work.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
@@ -24,7 +25,7 @@ use super::server::Client;
 use super::session::Stay;
 use super::upgrade::{self, Asking, OnUpgrade, Tunnel};
 use super::worker::Graph;
-use super::{grpc, hop_by_hop, reply};
+use super::{clock, grpc, hop_by_hop, reply};
 use crate::graph::{BackendId, BackendProtocol, Rule, Timeouts};
 use crate::policy::{Exchange, ResponseHead};
 use crate::reason::Reason;
@@ -37,7 +38,6 @@ pub struct Rest {
     pub trailers: bool,
     pub stall: Option<Rc<Stall>>,
     /// The way for interim answers (1xx), where the client takes them.
-    #[allow(dead_code, reason = "the engine of the endpoints' side does not give any yet")]
     pub interim: Option<Interim>,
 }
 
@@ -54,10 +54,10 @@ pub struct Relay<'a> {
 /// A backend's answer before our part of it.
 #[derive(Debug)]
 pub struct Relayed {
-    answer: Box<Answer>,
+    answer: Answer,
     asking: Option<Asking>,
     upload: Rc<Upload>,
-    deadline: Option<Instant>,
+    deadline: Option<u64>,
     stall: Option<Rc<Stall>>,
     /// The field that tells the client of a new session.
     session: Option<(HeaderName, HeaderValue)>,
@@ -102,6 +102,8 @@ impl Relay<'_> {
             outgoing,
             upload: &upload,
             gate,
+            interim: rest.interim,
+            told: Cell::new(0),
             method: &ex.request.method,
             timeouts: Waits { deadline, ..self.waits(journey) },
             retry: self.rule.retry.as_ref(),
@@ -128,11 +130,11 @@ impl Relay<'_> {
     }
 
     /// When the whole exchange has to be over: by the rule, and by the gRPC client's own word.
-    fn deadline(&self, ex: &Exchange<'_>, journey: &Journey) -> Option<Instant> {
+    fn deadline(&self, ex: &Exchange<'_>, journey: &Journey) -> Option<u64> {
         let of_rule = limit(self.rule.timeouts.request);
         let of_client = journey.is_grpc.then(|| grpc::timeout(&ex.request.headers)).flatten();
         let soonest = of_rule.into_iter().chain(of_client).min()?;
-        journey.start.checked_add(soonest)
+        Some(clock::ms_of(journey.start).saturating_add(clock::millis(soonest)))
     }
 
     /// How long an attempt waits for the head of its answer.
@@ -194,18 +196,19 @@ impl Relayed {
         finish: &mut dyn FnMut(&mut ResponseHead),
     ) -> Response<ResponseBody> {
         let idle = timeouts.idle.unwrap_or(client.worker.config.limits.response_idle);
-        let Answer { mut response, link, in_flight } = *self.answer;
+        let Answer { mut response, link, in_flight } = self.answer;
         let status = response.status();
         let agreed = response.headers().get(UPGRADE).cloned();
         // Over HTTP/2 a backend agrees by 200 to what was asked by CONNECT (RFC 8441).
         let by_connect = link.is_http2() && self.asking.is_some() && status == StatusCode::OK;
         let agrees = status == StatusCode::SWITCHING_PROTOCOLS || by_connect;
-        let on_backend = agrees.then(|| OnUpgrade::Http2(hyper::upgrade::on(&mut response)));
+        let is_stream = agrees && link.is_http2();
+        let stream = is_stream.then(|| OnUpgrade::Http2(hyper::upgrade::on(&mut response)));
         let (parts, inner) = response.into_parts();
         let mut headers = parts.headers;
         hop_by_hop::strip(&mut headers);
-        match (on_backend, self.asking) {
-            (None, _) => {
+        match (agrees, self.asking) {
+            (false, _) => {
                 let mut head = ResponseHead { status, headers };
                 journey.grpc_status = grpc::status(&head.headers);
                 finish(&mut head);
@@ -217,27 +220,31 @@ impl Relayed {
                     upload: self.upload,
                     idle,
                     deadline: self.deadline,
-                    last: Instant::now(),
-                    sleep: None,
+                    silent_until: None,
+                    failed: None,
                 };
                 journey.status = Some(head.status);
                 let close = must_close(&journey);
                 let body = ResponseBody::backend(body, journey, self.stall);
                 respond(head, body, close)
             }
-            (Some(_), None) => answer(journey, reply::of(Reason::UpstreamProtocol), finish, false),
-            (Some(on_backend), Some(asking)) => {
+            (true, None) => answer(journey, reply::of(Reason::UpstreamProtocol), finish, false),
+            (true, Some(asking)) => {
                 let mut head = upgrade::accepted(&asking, headers, agreed);
                 finish(&mut head);
                 tell(&mut head, self.session);
                 journey.status = Some(StatusCode::SWITCHING_PROTOCOLS);
                 journey.route.detach();
+                let (on_backend, link) = match stream {
+                    Some(stream) => (stream, Some(link)),
+                    None => (OnUpgrade::Done(link.into_upgraded()), None),
+                };
                 let tunnel = Tunnel {
                     on_client: asking.on_client,
                     on_backend,
+                    _link: link,
                     idle,
                     journey,
-                    _link: link,
                     _in_flight: in_flight,
                     _guard: client.guard(),
                 };

@@ -6,29 +6,31 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 
 use super::balance::InFlight;
+use super::clock;
 use super::grpc;
 use super::hop_by_hop;
-use super::incoming::Incoming;
+use super::incoming::{BodyError, Incoming};
 use super::journey::Journey;
 use super::pool::Link;
 use super::request_body::{BodyFailed, Upload};
+use super::timer::poll_until;
 use crate::reason::Reason;
 
 /// Since when an HTTP/2 client's window leaves no room for data that is ready.
 #[derive(Debug, Default)]
-pub struct Stall(Cell<Option<Instant>>);
+pub struct Stall(Cell<Option<u64>>);
 
 impl Stall {
-    pub fn since(&self) -> Option<Instant> {
+    /// In [`clock::ms`].
+    pub fn since(&self) -> Option<u64> {
         self.0.get()
     }
 }
@@ -56,10 +58,12 @@ pub struct FromBackend {
     pub upload: Rc<Upload>,
     /// Longest silence; zero: any.
     pub idle: Duration,
-    /// When the whole exchange has to be over.
-    pub deadline: Option<Instant>,
-    pub last: Instant,
-    pub sleep: Option<Pin<Box<Sleep>>>,
+    /// When the whole exchange has to be over, in [`clock::ms`].
+    pub deadline: Option<u64>,
+    /// Until when the backend may be silent; `None` while it is not.
+    pub silent_until: Option<u64>,
+    /// What comes after all that came before has been given out.
+    pub failed: Option<Reason>,
 }
 
 impl ResponseBody {
@@ -79,7 +83,7 @@ impl ResponseBody {
 
     fn waits_for_client(&self, waits: bool) {
         if let Some(stall) = &self.stall {
-            stall.0.set(waits.then(Instant::now));
+            stall.0.set(waits.then(clock::ms));
         }
     }
 
@@ -119,17 +123,21 @@ impl ResponseBody {
     /// The end, if it was not reached before.
     fn finish(&mut self, failed: Option<Reason>) {
         self.waits_for_client(false);
+        let mut journey = self.journey.take();
         if let Source::Backend(body) = &mut self.source {
-            let link = body.link.take();
-            if failed.is_none() && body.upload.ended().is_some() {
-                link.into_iter().for_each(Link::release);
-            }
-        }
-        if let Some(mut journey) = self.journey.take() {
-            journey.reason = journey.reason.or(failed);
-            if let Source::Backend(body) = &self.source {
+            if let Some(journey) = &mut journey {
                 journey.received = body.upload.received();
             }
+            let link = body.link.take();
+            if failed.is_none() {
+                let is_sent = body.upload.ended().is_some();
+                // The body must not be read any more once its connection serves another exchange.
+                self.source = Source::Full(Bytes::new());
+                link.filter(|_| is_sent).into_iter().for_each(Link::release);
+            }
+        }
+        if let Some(mut journey) = journey {
+            journey.reason = journey.reason.or(failed);
         }
     }
 }
@@ -187,9 +195,12 @@ impl Drop for ResponseBody {
 
 impl FromBackend {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        if let Some(reason) = self.failed {
+            return Poll::Ready(Some(Err(BodyFailed(reason))));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
-                self.last = Instant::now();
+                self.silent_until = None;
                 if let Some(trailers) = frame.trailers_mut() {
                     hop_by_hop::strip_trailers(trailers);
                 }
@@ -197,45 +208,36 @@ impl FromBackend {
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(%error, "the backend broke off its answer");
-                let reason = self.upload.failed().unwrap_or(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(BodyFailed(reason))))
+                let reason = self.upload.failed().unwrap_or(match error {
+                    BodyError::Gone => Reason::UpstreamReset,
+                    BodyError::Malformed(_) => Reason::UpstreamProtocol,
+                });
+                // An engine throws away what it has not written yet when a body fails, but
+                // writes it when a body pauses.
+                self.failed = Some(reason);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => self.poll_timeouts(cx),
+            Poll::Pending => self.poll_timeouts(),
         }
     }
 
-    fn poll_timeouts(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
-        loop {
-            let silent =
-                (!self.idle.is_zero()).then(|| self.last.max(self.upload_last()) + self.idle);
-            let Some(until) = silent.into_iter().chain(self.deadline).min() else {
-                return Poll::Pending;
-            };
-            let now = Instant::now();
-            if self.deadline.is_some_and(|deadline| deadline <= now) {
-                return Poll::Ready(Some(Err(BodyFailed(Reason::RequestTimeout))));
-            }
-            if until <= now {
-                return Poll::Ready(Some(Err(BodyFailed(Reason::BackendTimeout))));
-            }
-            // The timer is moved only when it fires: progress costs nothing.
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(until - now)));
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            sleep.as_mut().reset(until.into());
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+    fn poll_timeouts(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        if let Some(deadline) = self.deadline
+            && poll_until(deadline).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyFailed(Reason::RequestTimeout))));
         }
-    }
-
-    /// A backend may be silent while it takes in what the client sends.
-    fn upload_last(&self) -> Instant {
-        self.upload.last()
+        if self.idle.is_zero() {
+            return Poll::Pending;
+        }
+        let idle = clock::millis(self.idle);
+        let until = *self.silent_until.get_or_insert_with(|| clock::ms().saturating_add(idle));
+        ready!(poll_until(until));
+        // A backend may be silent while it takes in what the client sends.
+        let until = clock::ms_of(self.upload.last()).saturating_add(idle);
+        self.silent_until = Some(until);
+        poll_until(until).map(|()| Some(Err(BodyFailed(Reason::BackendTimeout))))
     }
 }

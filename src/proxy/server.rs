@@ -1,45 +1,37 @@
 //! One client connection, from its first byte to its last.
 //!
-//! The engine (hyper) reads and writes HTTP; this file chooses the version, gives it our
-//! limits, and drives it together with the connection's deadlines and the process's leaving.
+//! The engines read and write HTTP (`http1`, `http2`); this file chooses the version, gives them
+//! our limits, and drives them together with the connection's deadlines and the process's leaving.
 
-use std::cell::RefCell;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
-use tokio::time::{Sleep, sleep_until};
 
 use super::clock;
-use super::config::Limits;
 use super::conn::{Io, Timeline, Verdict};
 use super::connect::tune;
 use super::forwarded::Origin;
 use super::handle::{Via, handle, refuse_bytes};
 use super::http1::head::{self, BadHead};
 use super::http1::{self, Lane};
+use super::http2;
 use super::incoming::Incoming;
 use super::peeked::Peeked;
-use super::response_body::{ResponseBody, Stall};
+use super::response_body::ResponseBody;
 use super::sniff;
 use super::stage::Stage;
 use super::stream::{Arrival, Sorted};
-use super::timer::{poll_until, timed};
+use super::timer::poll_until;
 use super::tls::{self, Tls};
 use super::wire::Wire;
 use super::worker::{Counted, Worker};
@@ -101,7 +93,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
     let Some(opened) = Box::pin(open(worker, port, stream, counted)).await else { return };
     let Opened { client, io, read, is_http2, _guard } = opened;
     if is_http2 {
-        return Box::pin(speak_http2(&client, io)).await;
+        return Box::pin(http2::speak(&client, io)).await;
     }
     let limits = &client.worker.config.limits;
     let heads = head::Limits {
@@ -110,7 +102,8 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
         target_bytes: limits.uri_bytes,
     };
     let service = Exchanges(Rc::clone(&client));
-    drive(&client, http1::server::Connection::new(io, read, heads, service)).await;
+    let connection = http1::server::Connection::new(io, read, heads, service);
+    drive(&client, pin!(connection)).await;
 }
 
 /// A connection that HTTP begins on.
@@ -209,25 +202,6 @@ async fn open(
     Some(Opened { client, io, read, is_http2, _guard: guard })
 }
 
-async fn speak_http2(client: &Rc<Client>, io: Io) {
-    let limits = &client.worker.config.limits;
-    client.timeline.set_http2();
-    let executor = StreamExecutor::new(limits.write_stall);
-    let service = service_fn({
-        let (client, executor) = (Rc::clone(client), executor.clone());
-        move |request: Request<hyper::body::Incoming>| {
-            let via = Via::Http2(executor.expect());
-            infallible(handle(Rc::clone(&client), request.map(Into::into), via))
-        }
-    });
-    let connection = http2_builder(limits, executor).serve_connection(TokioIo::new(io), service);
-    drive(client, connection).await;
-}
-
-async fn infallible<T>(future: impl Future<Output = T>) -> Result<T, std::convert::Infallible> {
-    Ok(future.await)
-}
-
 /// What answers the requests of an HTTP/1.1 connection.
 #[derive(Debug)]
 struct Exchanges(Rc<Client>);
@@ -248,26 +222,8 @@ impl http1::server::Service for Exchanges {
     }
 }
 
-fn http2_builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
-    let http2 = &limits.http2;
-    let mut builder = http2::Builder::new(executor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(http2.streams)
-        .initial_stream_window_size(http2.stream_window)
-        .initial_connection_window_size(http2.connection_window)
-        .max_header_list_size(http2.header_list)
-        .max_send_buf_size(http2.send_buffer)
-        .max_pending_accept_reset_streams(http2.early_resets)
-        .max_local_error_reset_streams(http2.error_resets)
-        .keep_alive_interval(http2.ping_interval)
-        .keep_alive_timeout(http2.ping_timeout)
-        .enable_connect_protocol();
-    builder
-}
-
 /// A connection that can be asked to end after what it holds.
-trait Graceful: Future<Output = Result<(), Self::Error>> {
+pub trait Graceful: Future<Output = Result<(), Self::Error>> {
     type Error: Display;
     fn ask_to_move(self: Pin<&mut Self>);
     /// Whether being asked is safe while requests are on their way: a GOAWAY says which were
@@ -283,19 +239,6 @@ impl Graceful for http1::server::Connection<Exchanges> {
     const IS_SAFE: bool = false;
 }
 
-impl<S> Graceful for http2::Connection<TokioIo<Io>, S, StreamExecutor>
-where
-    S: Service<Request<hyper::body::Incoming>, Response = Response<ResponseBody>> + 'static,
-    S::Future: 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Error = hyper::Error;
-    fn ask_to_move(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-    const IS_SAFE: bool = true;
-}
-
 /// What ended a wait.
 enum Event<E> {
     Ended(Result<(), E>),
@@ -305,9 +248,8 @@ enum Event<E> {
 }
 
 /// Runs a connection to its end, or cuts it when a deadline passes.
-async fn drive<C: Graceful>(client: &Client, connection: C) {
+pub async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
     let limits = &client.worker.config.limits;
-    let mut connection = std::pin::pin!(connection);
     let mut watch = client.worker.stage.watch();
     // A connection of a late stage is asked at the next one, or it would never serve.
     let mut asked_at = client.worker.stage.now().min(Stage::Draining);
@@ -353,83 +295,16 @@ async fn drive<C: Graceful>(client: &Client, connection: C) {
     }
 }
 
-/// Runs the engine's tasks on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<F: Future + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        spawn_local(timed(async move {
-            future.await;
-        }));
-    }
-}
-
-/// Runs the streams of one HTTP/2 connection, and ends a stream whose client takes nothing.
-///
-/// The engine asks for a response, then hands over the task that will give it: what is
-/// [`StreamExecutor::expect`]ed in between belongs to that task.
-#[derive(Clone, Debug)]
-struct StreamExecutor {
-    next: Rc<RefCell<Option<Rc<Stall>>>>,
-    limit: Duration,
-}
-
-impl StreamExecutor {
-    fn new(limit: Duration) -> Self {
-        StreamExecutor { next: Rc::default(), limit }
+    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
     }
 
-    fn expect(&self) -> Rc<Stall> {
-        let stall = Rc::<Stall>::default();
-        *self.next.borrow_mut() = Some(Rc::clone(&stall));
-        stall
-    }
-}
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for StreamExecutor {
-    fn execute(&self, future: F) {
-        match self.next.borrow_mut().take() {
-            None => spawn_local(timed(future)),
-            Some(stall) => {
-                let limit = self.limit;
-                spawn_local(timed(Stalling { future, stall, sleep: None, limit }))
-            }
-        };
-    }
-}
-
-pin_project! {
-    /// A stream's task. Dropping it resets the stream.
-    struct Stalling<F> {
-        #[pin]
-        future: F,
-        stall: Rc<Stall>,
-        sleep: Option<Pin<Box<Sleep>>>,
-        limit: Duration,
-    }
-}
-
-impl<F: Future<Output = ()>> Future for Stalling<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.future.poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        while let Some(since) = this.stall.since() {
-            let until = since + *this.limit;
-            if until <= Instant::now() {
-                tracing::debug!("a client takes nothing of a response: its stream is reset");
-                return Poll::Ready(());
-            }
-            let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(until.into())));
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            sleep.as_mut().reset(until.into());
-        }
-        Poll::Pending
+    #[test]
+    fn the_task_of_an_http_1_connection_has_no_room_for_what_it_seldom_is() {
+        assert!(size(serve) <= 640, "{} bytes", size(serve));
     }
 }

@@ -46,12 +46,15 @@ pub struct Asking {
 pub enum OnUpgrade {
     Http1(oneshot::Receiver<Upgraded>),
     Http2(hyper::upgrade::OnUpgrade),
+    /// It has another protocol already.
+    Done(Option<Upgraded>),
 }
 
 impl OnUpgrade {
     /// `None` if the connection ended before.
     pub async fn upgraded(self) -> Option<Upgraded> {
         match self {
+            OnUpgrade::Done(upgraded) => upgraded,
             OnUpgrade::Http1(upgraded) => upgraded.await.ok(),
             OnUpgrade::Http2(upgraded) => {
                 upgraded.await.ok().map(|stream| Upgraded::Http2(TokioIo::new(stream)))
@@ -178,7 +181,8 @@ pub struct Tunnel {
     /// Longest silence of both sides; zero: any.
     pub idle: Duration,
     pub journey: Box<Journey>,
-    pub _link: Link,
+    /// The stream's place on its connection.
+    pub _link: Option<Link>,
     pub _in_flight: InFlight,
     pub _guard: Rc<ConnectionGuard>,
 }

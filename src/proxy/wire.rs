@@ -61,8 +61,11 @@ impl Socket for Wire {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Wire::Plain(stream) => stream.poll_readable(cx),
-            // TLS may hold what it has read of the socket already.
-            Wire::Tls(_) => Poll::Ready(Ok(())),
+            Wire::Tls(stream) => {
+                let (io, session) = stream.get_ref();
+                // What was decrypted already can be read without the socket.
+                if session.wants_read() { io.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+            }
         }
     }
 }

@@ -35,19 +35,24 @@ pub fn request_head(
     headers: &HeaderMap,
     body: Framing,
 ) {
-    request_line(out, method, target);
+    request_line(out, method, target, None);
     fields(out, headers);
     framing(out, body);
 }
 
-/// The first line of a request.
-pub fn request_line(out: &mut BytesMut, method: &Method, target: &str) {
-    debug_assert!(target.bytes().all(|b| b > b' ' && b != 0x7f), "a target has no spaces");
+/// The first line of a request; `target` is all of its target, or what comes before `?`.
+pub fn request_line(out: &mut BytesMut, method: &Method, target: &str, query: Option<&str>) {
+    let is_visible = |part: &str| part.bytes().all(|b| b > b' ' && b != 0x7f);
+    debug_assert!(is_visible(target) && query.is_none_or(is_visible), "a target has no spaces");
     let method = method.as_str();
-    out.reserve(method.len() + target.len() + 12);
+    out.reserve(method.len() + target.len() + query.map_or(0, str::len) + 13);
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target.as_bytes());
+    if let Some(query) = query {
+        out.extend_from_slice(b"?");
+        out.extend_from_slice(query.as_bytes());
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 

@@ -12,6 +12,8 @@
 
 mod body;
 pub mod buffered;
+pub mod client;
+pub mod download;
 pub mod encode;
 pub mod framing;
 pub mod head;
@@ -19,6 +21,7 @@ mod names;
 mod respond;
 pub mod server;
 mod shared;
+mod upload;
 
 pub use body::Body;
 pub use shared::{Interim, Lane};
