@@ -102,6 +102,12 @@ fn heads_that_break_the_rules_are_answered_and_the_connection_is_closed() {
         ("GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", 400),
         ("GET / HTTP/1.1\r\nhost: a\r\nx : 1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\nhost: a\n\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("GET / HTTP/2.5\r\nhost: a\r\n\r\n", 505),
         ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n", 400),
         ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n", 501),
         (&long_target, 414),
@@ -280,4 +286,52 @@ fn beyond_the_most_connections_clients_wait_until_there_is_room() {
     assert!(!waiting.closes_within(Duration::from_millis(200)));
     held.pop();
     assert_eq!(status(&waiting.message()), 200);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let backend = RawBackend::echo();
+    let proxy = Proxy::start(Graph::http(free_port()).all_to(&[backend.addr]));
+    let mut client = proxy.connect();
+    let all: String = (0..20)
+        .map(|n| format!("POST /{n} HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody"))
+        .collect();
+    client.send(&all);
+    for n in 0..20 {
+        let response = client.message();
+        let seen = body(&response);
+        assert!(seen.starts_with(&format!("POST /{n} HTTP/1.1")) && seen.ends_with("body"));
+    }
+}
+
+#[test]
+fn early_hints_reach_clients_that_know_them() {
+    let backend = RawBackend::start(|mut raw, _| {
+        while !raw.message().is_empty() {
+            raw.send(
+                "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n",
+            );
+            raw.send(&ok("done"));
+        }
+    });
+    let proxy = Proxy::start(Graph::http(free_port()).all_to(&[backend.addr]));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let hints = client.head();
+    assert_eq!((status(&hints), field(&hints, "link")), (103, Some("</a.css>")));
+    assert_eq!((field(&hints, "x-hop"), field(&hints, "connection")), (None, None));
+    assert_eq!(body(&client.message()), "done");
+    let old = proxy.exchange("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+    assert_eq!((status(&old), body(&old)), (200, "done"));
+}
+
+#[test]
+fn a_client_that_is_refused_while_it_sends_sees_the_whole_answer() {
+    let proxy = Proxy::start(Graph::http(free_port()).builder.build());
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n");
+    client.send(&"x".repeat(150_000));
+    let response = client.rest();
+    assert_eq!((status(&response), field(&response, "connection")), (404, Some("close")));
+    assert_eq!(body(&response), "NoRoute\n");
 }

@@ -52,6 +52,9 @@ class Api:
     def create(self, manifest: dict) -> dict:
         return self._call("POST", collection(manifest), manifest)
 
+    def post(self, path: str, body: dict) -> dict:
+        return self._call("POST", path, body)
+
     def patch(self, path: str, body: dict) -> dict:
         return self._call("PATCH", path, body, "application/merge-patch+json")
 

@@ -196,8 +196,8 @@ pub struct RuleName {
 
 impl RuleName {
     /// The route that the rule is part of: kind, namespace and name.
-    pub fn route(&self) -> (&'static str, Arc<str>, Arc<str>) {
-        (self.kind, Arc::clone(&self.namespace), Arc::clone(&self.name))
+    pub fn route(&self) -> (&'static str, &str, &str) {
+        (self.kind, &self.namespace, &self.name)
     }
 }
 

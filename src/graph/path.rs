@@ -43,7 +43,16 @@ impl PathTable {
                 }
             }
         }
+        table.shrink();
         table
+    }
+
+    /// There are as many tables as hosts, most of one match: room for more is room lost.
+    fn shrink(&mut self) {
+        self.exact.values_mut().for_each(Vec::shrink_to_fit);
+        self.regex.shrink_to_fit();
+        self.prefixes.iter_mut().for_each(|node| node.entries.shrink_to_fit());
+        self.prefixes.shrink_to_fit();
     }
 
     /// Every match, in no order.

@@ -1,13 +1,13 @@
 //! The one meeting point of control plane and data plane: the graph that is live.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{BackendKey, EndpointSet, Installed, RouteGraph};
+use super::{BackendKey, EndpointSet, Installed, RouteGraph, RouteStats, RuleName};
 
 /// Holds the live graph. Cheap to read; written by one publisher.
 #[derive(Debug)]
@@ -112,16 +112,21 @@ fn adopt_endpoints(old: &RouteGraph, new: &mut RouteGraph) {
 }
 
 fn adopt_counters(old: &RouteGraph, new: &mut RouteGraph) {
-    let routes: HashSet<_> = new.rules.fresh().map(|rule| rule.name.route()).collect();
-    if routes.is_empty() {
+    let names: Vec<RuleName> = new.rules.fresh().map(|rule| rule.name.clone()).collect();
+    if names.is_empty() {
         return;
     }
-    let known = old.rules.iter().map(|rule| (rule.name.route(), &rule.stats));
-    let known = known.filter(|(route, _)| routes.contains(route));
-    let mut stats: HashMap<_, _> = known.map(|(route, stats)| (route, Arc::clone(stats))).collect();
+    let mut stats: HashMap<_, Arc<RouteStats>> =
+        names.iter().map(|name| (name.route(), Arc::default())).collect();
+    for rule in &old.rules {
+        if let Some(of_route) = stats.get_mut(&rule.name.route()) {
+            of_route.clone_from(&rule.stats);
+        }
+    }
     for rule in new.rules.fresh() {
-        let of_route = stats.entry(rule.name.route()).or_default();
-        rule.stats = Arc::clone(of_route);
+        if let Some(of_route) = stats.get(&rule.name.route()) {
+            rule.stats = Arc::clone(of_route);
+        }
     }
 }
 

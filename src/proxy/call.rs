@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, TE};
+use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body;
@@ -141,7 +141,9 @@ impl WriteHead for Asking<'_> {
         headers.remove(HOST);
         headers.remove(TE);
         encode::fields(out, &headers);
-        encode::framing(out, framing);
+        // A policy that tells the length tells it of no body too (GEP-1494).
+        let is_told = framing == Framing::Empty && headers.contains_key(CONTENT_LENGTH);
+        encode::framing(out, if is_told { Framing::Length(0) } else { framing });
         Ok(())
     }
 }

@@ -178,7 +178,7 @@ impl Forward<'_> {
             None => self.open(endpoint, want).await?,
         };
         if self.outgoing.upgrade.is_some() && link.is_http2() {
-            let takes = self.outgoing.is_web_socket() && link.takes_connect().await;
+            let takes = self.outgoing.is_web_socket() && Box::pin(link.takes_connect()).await;
             takes.then_some(()).ok_or(Reason::MethodNotImplemented)?;
         }
         if let (Some(gate), true) = (&self.gate, link.is_http2()) {
@@ -256,13 +256,11 @@ impl Forward<'_> {
             }
             let Some(limit) = self.timeouts.backend else { return Poll::Pending };
             if sent == 0 {
-                sent = clock::ms();
+                sent = clock::known_ms();
             }
-            let from = match self.upload.ended() {
-                Some(ended) => clock::ms_of(ended).max(sent),
-                // Looked at again then: the body may end without this task being polled.
-                None => clock::known_ms(),
-            };
+            // While there is no end it is looked at again later: the body may end without this
+            // task being polled.
+            let from = self.upload.ended().map_or_else(clock::known_ms, |ended| ended.max(sent));
             ready!(timer::poll_until(from.saturating_add(clock::millis(limit))));
             let failure = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
             Poll::Ready(Err(Failed { reason: Reason::BackendTimeout, failure }))

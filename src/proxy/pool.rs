@@ -2,8 +2,8 @@
 //!
 //! HTTP/1.1 connections serve one exchange at a time and are kept last in, first out, so that
 //! those that are not needed grow old and are closed. Nobody watches them meanwhile: that one is
-//! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are shared up to a
-//! number of streams; when all are full, one more is opened.
+//! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are
+//! shared up to a number of streams; when all are full, one more is opened.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -261,6 +261,8 @@ impl Pools {
         let start = Instant::now();
         let dialed = connect::dial(addr, &backend.protocol, want.http1).await;
         self.telemetry.upstream_connect(dialed.is_ok(), start.elapsed());
+        // What is timed from here on must not count the time that this took.
+        clock::ms();
         let dialed = dialed.map_err(|error| {
             tracing::debug!(%addr, %error, "connecting to an endpoint failed");
             Reason::ConnectFailed
@@ -285,6 +287,7 @@ impl Pools {
 
     /// Closes what has been idle for longer than `most`.
     pub fn sweep(&self, most: Duration) {
+        // An idle worker may have read no clock for long.
         clock::ms();
         self.pools.borrow_mut().retain(|_, pool| {
             pool.idle.borrow_mut().retain(|kept| kept.is_good(most));

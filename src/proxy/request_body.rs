@@ -9,26 +9,27 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 
+use super::clock;
 use super::hop_by_hop;
 use super::incoming::{BodyError, Incoming};
 use super::mirror::Copy;
 use super::replay::Replay;
+use super::timer::poll_until;
 use crate::reason::Reason;
 
 /// What the exchange knows of its request's body while the backend's connection has it.
 #[derive(Debug)]
 pub struct Upload {
     received: Cell<u64>,
-    ended: Cell<Option<Instant>>,
-    last: Cell<Instant>,
+    ended: Cell<Option<u64>>,
+    last: Cell<u64>,
     idle: Cell<Duration>,
     failed: Cell<Option<Reason>>,
 }
@@ -39,7 +40,7 @@ impl Upload {
         Rc::new(Upload {
             received: Cell::new(0),
             ended: Cell::new(None),
-            last: Cell::new(Instant::now()),
+            last: Cell::new(clock::known_ms()),
             idle: Cell::new(idle),
             failed: Cell::new(None),
         })
@@ -50,13 +51,13 @@ impl Upload {
         self.received.get()
     }
 
-    /// When the last byte went to the backend.
-    pub fn ended(&self) -> Option<Instant> {
+    /// When the last byte went to the backend, in [`clock::ms`].
+    pub fn ended(&self) -> Option<u64> {
         self.ended.get()
     }
 
-    /// When the client last sent something.
-    pub fn last(&self) -> Instant {
+    /// When the client last sent something, in [`clock::ms`].
+    pub fn last(&self) -> u64 {
         self.last.get()
     }
 
@@ -78,7 +79,7 @@ impl Upload {
 
     fn end(&self) {
         if self.ended.get().is_none() {
-            self.ended.set(Some(Instant::now()));
+            self.ended.set(Some(clock::known_ms()));
         }
     }
 }
@@ -97,7 +98,6 @@ pub enum RequestBody {
 pub struct FromClient {
     inner: Incoming,
     upload: Rc<Upload>,
-    sleep: Option<Pin<Box<Sleep>>>,
     hold: Option<Hold>,
     copy: Option<Copy>,
 }
@@ -157,7 +157,7 @@ impl FromClient {
             return None;
         }
         let upload = Rc::clone(upload);
-        Some(FromClient { inner, upload, sleep: None, hold, copy })
+        Some(FromClient { inner, upload, hold, copy })
     }
 
     pub fn is_end_stream(&self) -> bool {
@@ -174,7 +174,7 @@ impl FromClient {
                 return Poll::Pending;
             }
             self.hold = None;
-            self.upload.last.set(Instant::now());
+            self.upload.last.set(clock::ms());
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.took(frame)))),
@@ -186,12 +186,12 @@ impl FromClient {
                 self.finish();
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_idle(cx),
+            Poll::Pending => self.poll_idle(),
         }
     }
 
     fn took(&mut self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
-        self.upload.last.set(Instant::now());
+        self.upload.last.set(clock::ms());
         if let Some(data) = frame.data_ref() {
             self.upload.received.set(self.upload.received.get() + data.len() as u64);
             if self.copy.as_mut().is_some_and(|copy| !copy.push(data)) {
@@ -215,23 +215,13 @@ impl FromClient {
         }
     }
 
-    fn poll_idle(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+    fn poll_idle(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         let idle = self.upload.idle.get();
         if idle.is_zero() {
             return Poll::Pending;
         }
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(idle)));
-        while sleep.as_mut().poll(cx).is_ready() {
-            let until = self.upload.last.get() + self.upload.idle.get();
-            if until <= Instant::now() {
-                return Poll::Ready(Some(Err(self.fail(Reason::ClientTimeout))));
-            }
-            sleep.as_mut().reset(until.into());
-        }
-        Poll::Pending
+        ready!(poll_until(self.upload.last.get().saturating_add(clock::millis(idle))));
+        Poll::Ready(Some(Err(self.fail(Reason::ClientTimeout))))
     }
 
     fn fail(&self, reason: Reason) -> BodyFailed {
@@ -250,7 +240,8 @@ pub struct BodyFailed(pub Reason);
 #[derive(Debug)]
 pub struct Hold {
     gate: Arc<Gate>,
-    patience: Pin<Box<Sleep>>,
+    /// Until when, in [`clock::ms`].
+    patience: u64,
 }
 
 /// The side of a [`Hold`] that the backend's connection opens.
@@ -270,7 +261,7 @@ impl Gate {
 impl Hold {
     pub fn new() -> (Self, Arc<Gate>) {
         let gate = Arc::new(Gate::default());
-        let patience = Box::pin(sleep(Duration::from_secs(1)));
+        let patience = clock::ms_after(Duration::from_secs(1));
         (Hold { gate: Arc::clone(&gate), patience }, gate)
     }
 
@@ -279,6 +270,6 @@ impl Hold {
         if self.gate.open.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        self.patience.as_mut().poll(cx)
+        poll_until(self.patience)
     }
 }

@@ -236,7 +236,7 @@ impl FromBackend {
         let until = *self.silent_until.get_or_insert_with(|| clock::ms().saturating_add(idle));
         ready!(poll_until(until));
         // A backend may be silent while it takes in what the client sends.
-        let until = clock::ms_of(self.upload.last()).saturating_add(idle);
+        let until = self.upload.last().saturating_add(idle);
         self.silent_until = Some(until);
         poll_until(until).map(|()| Some(Err(BodyFailed(Reason::BackendTimeout))))
     }

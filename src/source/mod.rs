@@ -35,8 +35,8 @@ use crate::graph::Bound;
 use crate::translate::{Key, Peer, Snapshot};
 
 /// Under churn a pass begins after so many times what the last one took, from its begin: passes
-/// have a fifth of one CPU at most, and a change waits no longer than it must.
-const SHARE: u32 = 5;
+/// have a third of one CPU at most, and a change waits no longer than it must.
+const SHARE: u32 = 3;
 /// It begins after this long at least and after that long at most.
 const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(50);
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn slow_passes_are_further_apart_than_quick_ones_within_bounds() {
         let ms = Duration::from_millis;
-        for (took, expected) in [(0, 5), (1, 5), (4, 20), (10, 50), (400, 50)] {
+        for (took, expected) in [(0, 5), (1, 5), (4, 12), (20, 50), (400, 50)] {
             assert_eq!(pause(ms(took)), ms(expected), "{took}");
         }
     }

@@ -95,6 +95,12 @@ impl Trace {
         }
     }
 
+    /// There are as many traces as routes, most of one Service and one listener.
+    fn shrink(&mut self) {
+        self.services.shrink_to_fit();
+        self.attached.shrink_to_fit();
+    }
+
     /// It looks at what no trace can tell.
     pub fn lose(&mut self) {
         self.is_unsteady = true;
@@ -114,7 +120,7 @@ impl Carrying {
             pass,
             world,
             basis: Trace::default(),
-            now: FxHashMap::default(),
+            now: FxHashMap::with_capacity_and_hasher(last.len(), Default::default()),
             last,
             // Of those that are not carried over nobody knows whether one is gone.
             is_new: live.is_none() || has_more || !changes.are_none(),
@@ -163,7 +169,8 @@ impl<'s> Pass<'s> {
         let Some(carry) = self.carrying.recall(spec) else { return false };
         let trace = &carry.trace;
         self.graph.keep(&carry.part);
-        if trace.is_ours {
+        // Only policies ask.
+        if trace.is_ours && !self.policies.objects.is_empty() {
             self.our_routes.insert((spec.kind, spec.key));
         }
         for (gateway, listener) in &trace.attached {
@@ -206,6 +213,7 @@ impl<'s> Pass<'s> {
         }
         trace.is_ours = is_ours;
         trace.noted = std::mem::take(&mut self.policies.noted);
+        trace.shrink();
         let carry = Carry { _object: spec.object.held(), part, trace };
         self.carrying.now.insert(address, Box::new(carry));
     }

@@ -122,7 +122,7 @@ fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
     add!(udp_routes, UdpRoute, Stream, route => Object::Stream, &[]);
     // Of what is bounded the older have their share first. Each kind is in the order of its keys,
     // and sorting keeps that.
-    all.sort_by_key(|route| created(route.meta));
+    all.sort_by_cached_key(|route| created(route.meta));
     all
 }
 

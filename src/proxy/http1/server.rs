@@ -19,15 +19,13 @@ use http::{Request, Response, StatusCode, Version};
 use super::body::Body;
 use super::buffered::Buffered;
 use super::encode;
-use super::framing::{Decoded, Framing};
+use super::framing::Framing;
 use super::head::{self, BadHead, RequestHead};
 use super::respond::{Answer, Asked, BrokenOff};
-use super::shared::{Inner, Lane, Shared};
+use super::shared::{Lane, Shared};
 use crate::proxy::conn::Io;
 use crate::proxy::incoming::Incoming;
 
-/// Of a request's body that nobody wanted: what is read so that the connection can be used on.
-const MOST_LEFT: usize = 64 * 1024;
 /// What a client may still send after its last answer, before the connection is reset.
 const MOST_LINGERING: usize = 256 * 1024;
 
@@ -218,7 +216,7 @@ impl<S: Service> Connection<S> {
         Poll::Pending
     }
 
-    /// Writes the head of an answer; `may_go_on` as [`Connection::may_go_on`] says.
+    /// Writes the head of an answer; `may_go_on` as [`super::shared::Inner::may_go_on`] says.
     fn answer(
         &mut self,
         response: Response<S::Body>,
@@ -261,7 +259,7 @@ impl<S: Service> Connection<S> {
         let state = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.switch(response)?
         } else {
-            let may_go_on = may_go_on(&mut self.shared.inner(), cx);
+            let may_go_on = self.shared.inner().may_go_on(cx);
             self.answer(response, may_go_on)?
         };
         to(state)
@@ -288,7 +286,7 @@ impl<S: Service> Connection<S> {
             inner.note_connection(cx);
             return Poll::Pending;
         }
-        match may_go_on(&mut inner, cx) {
+        match inner.may_go_on(cx) {
             true => to(State::Head),
             false => to(State::Closing { lingers: true }),
         }
@@ -315,39 +313,6 @@ impl<S: Service> Connection<S> {
         match lingers {
             true => to(State::Lingering { left: MOST_LINGERING }),
             false => Poll::Ready(Ok(Next::End)),
-        }
-    }
-}
-
-/// Whether the next request can be read after this one's answer, as far as that is known by now.
-/// A body that nobody wants is read if it is short and there already.
-fn may_go_on(inner: &mut Inner, cx: &mut Context<'_>) -> bool {
-    if inner.is_read() || inner.is_held {
-        return !inner.awaits_continue;
-    }
-    // Whether the client sends a body that it was not told to send is not known.
-    if inner.is_broken || inner.awaits_continue {
-        return false;
-    }
-    let Some(wire) = &mut inner.wire else { return false };
-    let mut left = MOST_LEFT;
-    loop {
-        match inner.decoder.decode(&mut wire.read) {
-            Ok(Decoded::Data(data)) => match left.checked_sub(data.len()) {
-                Some(less) => left = less,
-                None => return false,
-            },
-            Ok(Decoded::Trailers(_)) => {}
-            Ok(Decoded::Done) => return true,
-            Ok(Decoded::NeedMore) => {
-                if !matches!(wire.poll_fill(cx), Poll::Ready(Ok(1..))) {
-                    return false;
-                }
-            }
-            Err(_) => {
-                inner.is_broken = true;
-                return false;
-            }
         }
     }
 }
@@ -432,3 +397,6 @@ impl<S: Service + Unpin> Future for Connection<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,12 @@ use tokio::sync::oneshot;
 
 use super::buffered::Buffered;
 use super::encode;
-use super::framing::{Decoder, Framing};
+use super::framing::{Decoded, Decoder, Framing};
 use crate::proxy::conn::Io;
 use crate::proxy::upgrade::{OnUpgrade, Upgraded};
+
+/// Of a request's body that nobody wanted: what is read so that the connection can be used on.
+const MOST_LEFT: usize = 64 * 1024;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -84,9 +87,11 @@ impl Inner {
         self.upgrade = None;
     }
 
-    /// Its final answer has come: it takes no interim ones any more.
+    /// Its final answer has come: it takes no interim ones any more, not even 100. Whether a body
+    /// comes that the client was not told to send is not known: nothing more can be read then.
     pub fn answered(&mut self) {
         self.turn = self.turn.wrapping_add(1);
+        self.is_broken |= std::mem::take(&mut self.awaits_continue);
     }
 
     /// Whether the next request may be read: the body of this one is over.
@@ -118,6 +123,39 @@ impl Inner {
             encode::interim_head(&mut wire.write, StatusCode::CONTINUE, &none);
         }
         self.wake_connection(Some(cx.waker()));
+    }
+
+    /// Whether the next request can be read after this one's answer, as far as that is known by now.
+    /// A body that nobody wants is read if it is short and there already.
+    pub fn may_go_on(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_read() || self.is_held {
+            return !self.awaits_continue;
+        }
+        // Whether the client sends a body that it was not told to send is not known.
+        if self.is_broken || self.awaits_continue {
+            return false;
+        }
+        let Some(wire) = &mut self.wire else { return false };
+        let mut left = MOST_LEFT;
+        loop {
+            match self.decoder.decode(&mut wire.read) {
+                Ok(Decoded::Data(data)) => match left.checked_sub(data.len()) {
+                    Some(less) => left = less,
+                    None => return false,
+                },
+                Ok(Decoded::Trailers(_)) => {}
+                Ok(Decoded::Done) => return true,
+                Ok(Decoded::NeedMore) => {
+                    if !matches!(wire.poll_fill(cx), Poll::Ready(Ok(1..))) {
+                        return false;
+                    }
+                }
+                Err(_) => {
+                    self.is_broken = true;
+                    return false;
+                }
+            }
+        }
     }
 
     /// Gives the connection to whoever asked for it.
