@@ -33,7 +33,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--long", action="store_true",
                         help="adds the 5 GB bodies, twenty repetitions of the loss tests and of "
-                             "h2spec, and conformance with three replicas")
+                             "h2spec, ten minutes of fuzzing a target, and conformance "
+                             "with three replicas")
     parser.add_argument("--cluster", choices=sorted(kinds.KINDS), default="local")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these steps only")
     parser.add_argument("--test", metavar="TEXT", help="of the tests, those with TEXT in the name")

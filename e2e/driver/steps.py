@@ -11,7 +11,7 @@ from e2e.cluster import golang, images, tools
 from e2e.driver import conformance, deploy, testing
 from e2e.driver.paths import ROOT, TARGET
 from e2e.driver.shell import CommandFailed, Log, output, run
-from e2e.suites import bench, grpc_interop, h2spec, websocket
+from e2e.suites import bench, fuzz, grpc_interop, h2spec, websocket
 
 
 @dataclass
@@ -75,13 +75,13 @@ def _cluster() -> list[Step]:
 
 
 def _suites() -> list[Step]:
-    """Other people's tests against a Tidegate on loopback: they need no cluster."""
+    """Fuzzing, and other people's tests against a Tidegate on loopback: without a cluster."""
 
     def step(module) -> Step:
         return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
                     lambda context: Tally(*module.run(context)))
 
-    return [step(module) for module in (h2spec, grpc_interop, websocket, bench)]
+    return [step(module) for module in (fuzz, h2spec, grpc_interop, websocket, bench)]
 
 
 def _tests() -> list[Step]:
@@ -117,6 +117,7 @@ _PROGRAMS = {
     "conntrack": "conntrack",
     "openssl": "openssl",
     "gcc": "gcc",
+    "g++": "g++",
     "make": "make",
     "pkg-config": "pkg-config",
     "nsenter": "util-linux",

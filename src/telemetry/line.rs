@@ -91,7 +91,7 @@ fn push_socket(out: &mut String, addr: SocketAddr) {
 /// the compiler can make it many bytes at a time.
 fn is_plain(value: &str) -> bool {
     let is_plain = |byte: u8| {
-        (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\'') & (byte != b'\\')
+        matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\')
     };
     value.bytes().fold(true, |all, byte| all & is_plain(byte))
 }

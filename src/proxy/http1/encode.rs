@@ -206,3 +206,6 @@ fn date(out: &mut BytesMut) {
     out.extend_from_slice(&text);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,6 @@ fn trailers(buf: &mut BytesMut) -> Result<Option<HeaderMap>, head::BadHead> {
     let section = buf.split_to(length).freeze();
     spans.fields(&section).map(|(fields, _)| Some(fields))
 }
+
+#[cfg(test)]
+mod tests;

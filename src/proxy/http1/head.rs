@@ -9,10 +9,11 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::{Header, Status};
 
 use super::framing::Framing;
+use super::names;
 use crate::reason::Reason;
 
 /// The most fields that a head can have, whatever the limits say.
@@ -306,8 +307,7 @@ impl Spans {
         let mut told = Told::default();
         for span in &self.spans[..self.count] {
             let [name, name_end, value, value_end] = span.map(usize::from);
-            let name =
-                HeaderName::from_bytes(&head[name..name_end]).map_err(|_| BadHead::Syntax)?;
+            let name = names::name(&head[name..name_end])?;
             told.note(name.as_str(), &head[value..value_end])?;
             let value = HeaderValue::from_maybe_shared(head.slice(value..value_end));
             headers.append(name, value.map_err(|_| BadHead::Syntax)?);
@@ -403,3 +403,6 @@ fn length(value: &[u8]) -> Option<u64> {
         length.checked_mul(10)?.checked_add(digit)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ pub mod download;
 pub mod encode;
 pub mod framing;
 pub mod head;
+mod names;
 mod respond;
 pub mod server;
 mod shared;

@@ -1,0 +1,26 @@
+//! The HTTP/1.1 codec of Tidegate, compiled alone: what is fuzzed has to be compiled anew with
+//! instruments, and of the whole crate that would take many minutes.
+
+#[path = "../../src/proxy/clock.rs"]
+pub mod clock;
+#[path = "../../src/proxy/http1/encode.rs"]
+pub mod encode;
+#[path = "../../src/proxy/http1/framing.rs"]
+pub mod framing;
+#[path = "../../src/proxy/http1/head.rs"]
+pub mod head;
+#[path = "../../src/proxy/http1/names.rs"]
+pub mod names;
+#[path = "../../src/reason.rs"]
+pub mod reason;
+
+/// What the codec names by its path in the crate.
+pub mod proxy {
+    pub use crate::clock;
+}
+
+pub mod http1 {
+    pub use crate::{encode, framing, head};
+}
+
+pub mod checks;
