@@ -90,9 +90,7 @@ fn push_socket(out: &mut String, addr: SocketAddr) {
 /// Whether a text can stand in a line as it is, whatever the format. Looks at all of it, so that
 /// the compiler can make it many bytes at a time.
 fn is_plain(value: &str) -> bool {
-    let is_plain = |byte: u8| {
-        matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\')
-    };
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
     value.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
 
