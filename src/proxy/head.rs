@@ -1,10 +1,7 @@
 //! The head checks: from what the HTTP engine parsed to a [`RequestHead`] that policies trust.
 //!
-//! The engine has dealt with syntax already (names, values, obs-fold, Content-Length that
-//! differ). It hides two things that a proxy would like to refuse: Transfer-Encoding together
-//! with Content-Length (the length is dropped, the chunked body is read, and the connection is
-//! closed after the answer) and a bare LF as the end of a line in a head (read as a line end).
-//! Both are harmless behind us, because a head is always written anew and never passed on.
+//! The engine that read it has dealt with syntax and framing already (names, values, line ends,
+//! lengths); what is looked at here is what both versions of HTTP have in common.
 
 use http::header::{COOKIE, Entry, HOST, TRANSFER_ENCODING};
 use http::request::Parts;

@@ -45,13 +45,11 @@ pub fn poll_until(at_ms: u64) -> Poll<()> {
 }
 
 /// Ready at `at_ms` of [`clock::ms`].
-#[allow(dead_code, reason = "waits between attempts")]
 pub async fn until(at_ms: u64) {
     poll_fn(|_| poll_until(at_ms)).await;
 }
 
 /// Ready after `time`.
-#[allow(dead_code, reason = "waits between attempts")]
 pub async fn after(time: Duration) {
     until(clock::ms_after(time)).await;
 }
@@ -68,7 +66,6 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 }
 
 /// `future`, unless it is not ready at `at_ms` of [`clock::ms`].
-#[allow(dead_code, reason = "deadlines of whole exchanges")]
 pub fn timeout_at<F: Future>(at_ms: u64, future: F) -> Timeout<F> {
     Timeout { future, limit: Duration::ZERO, at: at_ms.max(1) }
 }
