@@ -1,25 +1,25 @@
-//! A TCP connection of which some bytes were read already: they are read again first.
+//! A connection of which some bytes were read already: they are read again first.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Peeked {
+pub struct Peeked<T = TcpStream> {
     /// What is still to be read again.
-    read: Vec<u8>,
-    at: usize,
-    pub tcp: TcpStream,
+    read: Bytes,
+    pub io: T,
 }
 
-impl Peeked {
-    /// `read` was taken from `tcp` before.
-    pub fn new(read: Vec<u8>, tcp: TcpStream) -> Self {
-        Peeked { read, at: 0, tcp }
+impl<T> Peeked<T> {
+    /// `read` was taken from `io` before.
+    pub fn new(read: impl Into<Bytes>, io: T) -> Self {
+        Peeked { read: read.into(), io }
     }
 }
 
@@ -27,7 +27,7 @@ impl Peeked {
     /// Ready when reading gives something.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.read.is_empty() {
-            true => self.tcp.poll_read_ready(cx),
+            true => self.io.poll_read_ready(cx),
             false => Poll::Ready(Ok(())),
         }
     }
@@ -35,37 +35,37 @@ impl Peeked {
 
 impl From<TcpStream> for Peeked {
     fn from(tcp: TcpStream) -> Self {
-        Peeked::new(Vec::new(), tcp)
+        Peeked::new(Bytes::new(), tcp)
     }
 }
 
-impl AsyncRead for Peeked {
+impl<T: AsyncRead + Unpin> AsyncRead for Peeked<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+            return Pin::new(&mut self.io).poll_read(cx, buf);
         }
-        let rest = &self.read[self.at..];
-        let now = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..now]);
-        self.at += now;
-        if self.at == self.read.len() {
-            self.read = Vec::new();
+        let now = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read[..now]);
+        self.read.advance(now);
+        if self.read.is_empty() {
+            // It may keep all of a read buffer.
+            self.read = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Peeked {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Peeked<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -73,18 +73,18 @@ impl AsyncWrite for Peeked {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -20,6 +20,7 @@ use super::config::Limits;
 use super::connect::{self, Dialed, SETTINGS_AFTER_MS, Settings};
 use super::http1::client::{Conn, OnInterim, SendError, WriteHead};
 use super::incoming::Incoming;
+use super::peeked::Peeked;
 use super::request_body::RequestBody;
 use super::timer::{after, timeout};
 use super::upgrade::Upgraded;
@@ -369,7 +370,7 @@ impl Link {
     pub fn into_upgraded(self) -> Option<Upgraded> {
         match self.sender {
             Sender::Http1(conn) => {
-                conn.into_upgraded().map(|(wire, read)| Upgraded::http1(wire, read))
+                conn.into_upgraded().map(|(wire, read)| Upgraded::Left(Peeked::new(read, wire)))
             }
             Sender::Http2 { .. } => None,
         }

@@ -142,7 +142,7 @@ async fn open(
             drop(arrival);
             let first = sniff::first(&worker, &stream, limits.header_timeout).await?;
             match first.is_http2 {
-                true => (Wire::plain(Peeked::new(first.read.into(), stream)), None, true),
+                true => (Wire::plain(Peeked::new(first.read, stream)), None, true),
                 false => {
                     read = first.read;
                     (Wire::plain(stream), None, false)

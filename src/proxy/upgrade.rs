@@ -4,26 +4,23 @@
 //! said so: bytes are never passed on before (CVE-2026-2833). A WebSocket of an HTTP/2 client
 //! (RFC 8441) becomes one of HTTP/1.1 here, and the other way for an HTTP/2 backend.
 
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
+use tokio_util::either::Either;
 
 use super::balance::InFlight;
 use super::carry::{Progress, carry};
 use super::journey::Journey;
+use super::peeked::Peeked;
 use super::pool::Link;
 use super::server::ConnectionGuard;
 use super::wire::Wire;
@@ -57,83 +54,15 @@ impl OnUpgrade {
             OnUpgrade::Done(upgraded) => upgraded,
             OnUpgrade::Http1(upgraded) => upgraded.await.ok(),
             OnUpgrade::Http2(upgraded) => {
-                upgraded.await.ok().map(|stream| Upgraded::Http2(TokioIo::new(stream)))
+                upgraded.await.ok().map(|stream| Either::Right(TokioIo::new(stream)))
             }
         }
     }
 }
 
-/// A connection that has another protocol now, or a stream of an HTTP/2 connection.
-#[derive(Debug)]
-pub enum Upgraded {
-    Http1 {
-        wire: Wire,
-        /// What was read behind the head: comes first.
-        read_ahead: Bytes,
-    },
-    Http2(TokioIo<hyper::upgrade::Upgraded>),
-}
-
-impl Upgraded {
-    pub fn http1(wire: Wire, read_ahead: Bytes) -> Self {
-        Upgraded::Http1 { wire, read_ahead }
-    }
-}
-
-macro_rules! either {
-    ($self:ident, $io:ident => $call:expr) => {
-        match $self.get_mut() {
-            Upgraded::Http1 { wire, .. } => {
-                let $io = Pin::new(wire);
-                $call
-            }
-            Upgraded::Http2(stream) => {
-                let $io = Pin::new(stream);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Upgraded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Upgraded::Http1 { read_ahead, .. } = &mut *self
-            && !read_ahead.is_empty()
-        {
-            let now = read_ahead.len().min(buf.remaining());
-            buf.put_slice(&read_ahead[..now]);
-            read_ahead.advance(now);
-            if read_ahead.is_empty() {
-                // It may keep all of a read buffer.
-                *read_ahead = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        either!(self, io => io.poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Upgraded {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, io => io.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => io.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => io.poll_shutdown(cx))
-    }
-}
+/// A connection that has another protocol now, with what was read behind its head, or a stream
+/// of an HTTP/2 connection.
+pub type Upgraded = Either<Peeked<Wire>, TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Makes an extended CONNECT the GET that opens a WebSocket over HTTP/1.1.
 pub fn to_http1(head: &mut RequestHead) {

@@ -36,8 +36,8 @@ impl Wire {
     /// The connection below.
     pub fn tcp(&self) -> &TcpStream {
         match self {
-            Wire::Plain(stream) => &stream.tcp,
-            Wire::Tls(stream) => &stream.get_ref().0.tcp,
+            Wire::Plain(stream) => &stream.io,
+            Wire::Tls(stream) => &stream.get_ref().0.io,
         }
     }
 }

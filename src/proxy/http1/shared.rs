@@ -16,6 +16,7 @@ use super::buffered::Buffered;
 use super::encode;
 use super::framing::{Decoded, Decoder, Framing};
 use crate::proxy::conn::Io;
+use crate::proxy::peeked::Peeked;
 use crate::proxy::upgrade::{OnUpgrade, Upgraded};
 
 /// Of a request's body that nobody wanted: what is read so that the connection can be used on.
@@ -162,7 +163,7 @@ impl Inner {
     pub fn hand_over(&mut self) {
         if let (Some(to), Some(wire)) = (self.upgrade.take(), self.wire.take()) {
             // Whoever asked may be gone: then the connection ends.
-            let _ = to.send(Upgraded::http1(wire.io.wire, wire.read.freeze()));
+            let _ = to.send(Upgraded::Left(Peeked::new(wire.read, wire.io.wire)));
         }
     }
 
