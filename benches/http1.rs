@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::{Method, Version};
-use tidegate::proxy::http1::encode::{self, Connection};
+use tidegate::proxy::http1::encode;
 use tidegate::proxy::http1::framing::{Decoded, Decoder, Framing};
 use tidegate::proxy::http1::head::{self, Limits};
 
@@ -63,7 +63,7 @@ fn heads(criterion: &mut Criterion) {
             buf.clear();
             let (status, headers) = (head.parts.status, &head.parts.headers);
             let (version, length) = (Version::HTTP_11, Framing::Length(12));
-            encode::response_head(&mut buf, version, status, headers, length, Connection::None);
+            encode::response_head(&mut buf, version, status, headers, length, false);
             black_box(&buf);
         });
     });

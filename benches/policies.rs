@@ -48,6 +48,7 @@ fn exchange() -> Exchange<'static> {
         path: "/items/1".into(),
         query: None,
         headers,
+        told: None,
         upstream_host: None,
     };
     let peer = ([192, 0, 2, 1], 50_000).into();
@@ -60,10 +61,16 @@ fn three() -> Vec<AnyPolicy> {
     let header = |name: &str| Header { name: name.into(), value: "1".into() };
     let edits = header_edits::Spec { set: vec![header("x-bench")], ..Default::default() };
     let origins = vec!["https://*.example.com".into()];
-    let local = rate_limit::Local { average: 1_000_000, ..Default::default() };
+    let limit = rate_limit::spec::Limit {
+        name: "clients".into(),
+        requests: 1_000_000,
+        window: "1s".into(),
+        ..Default::default()
+    };
+    let limits = rate_limit::Spec { limits: vec![limit], ..Default::default() };
     let specs = [
         AnySpec::Cors(cors::Spec { allow_origins: origins, ..Default::default() }),
-        AnySpec::RateLimit(rate_limit::Spec { local, key: Some(rate_limit::Key::default()) }),
+        AnySpec::RateLimit(limits),
         AnySpec::RequestHeaders(edits),
     ];
     let refs = Refs::default();
@@ -74,6 +81,7 @@ fn three() -> Vec<AnyPolicy> {
 fn pass(policies: &[AnyPolicy], ex: &mut Exchange<'_>) {
     // As if each came a millisecond later: none is limited.
     ex.now_ms += 1;
+    ex.quotas.clear();
     for policy in policies {
         let asked = policy.on_request(ex).now_or_never();
         assert!(matches!(asked, Some(ControlFlow::Continue(()))), "nobody answers or waits");

@@ -49,6 +49,7 @@ fn head(host: usize, path: usize) -> RequestHead {
         path: format!("/api/v{path}/items/1").into(),
         query: None,
         headers: HeaderMap::new(),
+        told: None,
         upstream_host: None,
     }
 }

@@ -93,9 +93,16 @@ reasons! {
     RateLimited = StatusCode::TOO_MANY_REQUESTS;
     /// Credentials are missing or wrong (RFC 9110, 15.5.2).
     Unauthenticated = StatusCode::UNAUTHORIZED;
+    /// Known who it is, but an authorization policy does not let them (RFC 9110, 15.5.4).
+    AccessDenied = StatusCode::FORBIDDEN;
+    /// As many requests as a concurrency limit allows are under way (RFC 6585, 4).
+    TooManyConcurrent = StatusCode::TOO_MANY_REQUESTS;
+    /// The store of a rate limit gives no answer, and the limit's `failureMode` is Closed.
+    LimitUnavailable = StatusCode::SERVICE_UNAVAILABLE;
     /// An external authorization service refused the request. It says the status itself.
     AuthDenied = StatusCode::FORBIDDEN;
-    /// An external authorization service could not be asked, or gave no usable answer.
+    /// An external authorization service could not be asked or gave no usable answer, or the
+    /// keys of a token's issuer were never to be had.
     AuthUnavailable = StatusCode::SERVICE_UNAVAILABLE;
     /// The body is longer than a policy that has to look at it may keep (RFC 9110, 15.5.14).
     BodyTooLarge = StatusCode::PAYLOAD_TOO_LARGE;

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -23,6 +23,16 @@ const ATTACH: &str = "\
 
 Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for. Of policies that change messages, the most specific of one sort
 wins: ExtensionRef, rule, route, listener, ListenerSet, Gateway. The object's status says where it applies.
+";
+
+const CONSUMER: &str = "\
+## Where it is known
+
+To the [`authentication`](authentication.md) of the Middlewares of its own namespace. A Secret that is missing or broken costs the Consumer that one
+credential and nothing else; what two Consumers have is the older one's. Either stands in the status of the Consumer, in condition `Accepted`.
+
+A namespace follows 256 Secrets and ConfigMaps at most, so where there are many Consumers, let them share a Secret, each with a key of its own. Of an
+API key only the SHA-256 is kept in memory.
 ";
 
 fn root() -> PathBuf {
@@ -90,6 +100,22 @@ fn rows(path: &str, schema: &Value, page: &mut String) {
     }
 }
 
+/// The samples of this name, and those whose names go on after it.
+fn samples_of(name: &str) -> Vec<String> {
+    let found = fs::read_dir(root().join("manifests/samples")).unwrap();
+    let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let more = format!("{name}-");
+    let mut found: Vec<String> = names
+        .filter(|file| {
+            file.strip_suffix(".yaml").is_some_and(|f| f == name || f.starts_with(&more))
+        })
+        .map(|file| format!("manifests/samples/{file}"))
+        .collect();
+    // The shortest name is the first to read.
+    found.sort_by_key(|file| file.trim_end_matches(".yaml").to_owned());
+    found
+}
+
 fn page(title: &str, kind: &str, annotation: &str, path: &str, schema: &Value) -> String {
     let mut page = format!(
         "# {title}\n\n<!-- Made from the CRD by tests/docs.rs: do not edit. -->\n\n{}\n\n",
@@ -97,18 +123,22 @@ fn page(title: &str, kind: &str, annotation: &str, path: &str, schema: &Value) -
     );
     page.push_str("| field | type | meaning |\n|---|---|---|\n");
     rows(path, schema, &mut page);
-    let sample = match kind {
-        "Middleware" => format!("manifests/samples/middleware-{title}.yaml"),
-        _ => "manifests/samples/ratelimit-local.yaml".to_owned(),
+    let samples = match kind {
+        "Middleware" => samples_of(&format!("middleware-{title}")),
+        "Consumer" => samples_of("consumer"),
+        _ => samples_of("ratelimit"),
     };
-    let yaml = fs::read_to_string(root().join(&sample)).expect("each policy has a sample");
-    write!(
-        page,
-        "\n## Sample\n\n[`{sample}`](../../{sample})\n\n```yaml\n{}\n```\n\n",
-        yaml.trim()
-    )
-    .unwrap();
-    page.push_str(&ATTACH.replace("KIND", kind).replace("ANNOTATION", annotation));
+    assert!(!samples.is_empty(), "each policy has a sample: {title}");
+    page.push_str(if samples.len() > 1 { "\n## Samples\n\n" } else { "\n## Sample\n\n" });
+    for sample in samples {
+        let yaml = fs::read_to_string(root().join(&sample)).unwrap();
+        let yaml = yaml.trim();
+        write!(page, "[`{sample}`](../../{sample})\n\n```yaml\n{yaml}\n```\n\n").unwrap();
+    }
+    page.push_str(&match kind {
+        "Consumer" => CONSUMER.to_owned(),
+        _ => ATTACH.replace("KIND", kind).replace("ANNOTATION", annotation),
+    });
     page
 }
 
@@ -142,6 +172,8 @@ fn pages() -> Vec<(String, String)> {
     index.push('\n');
     index.push_str(&ATTACH.replace("KIND", "Middleware").replace("ANNOTATION", "middlewares"));
     pages.push(("middleware.md".into(), index));
+    let consumer = spec("consumers.tidegate.dev");
+    pages.push(("consumer.md".into(), page("consumer", "Consumer", "", "spec", &consumer)));
     let limit = spec("ratelimits.tidegate.dev");
     pages.push((
         "rate-limit.md".into(),
@@ -175,21 +207,32 @@ fn samples() -> Vec<PathBuf> {
     files.filter(|file| file.extension().is_some_and(|end| end == "yaml")).collect()
 }
 
-#[test]
-fn nothing_is_wrong_with_the_samples_but_what_they_leave_out() {
+/// What `tidegate validate` says of a file or folder, beside a GatewayClass of ours.
+fn problems(path: &Path) -> Vec<String> {
     let class = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: \
                 tidegate}\nspec: {controllerName: tidegate.dev/gateway-controller}\n";
     fs::write(class.path(), text).unwrap();
+    let mut validate = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = validate.arg("validate").arg(class.path()).arg(path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_is_wrong_with_the_samples_but_what_they_leave_out() {
     let left_out = ["does not exist; create it", "see ResolvedRefs", "is in none of the files"];
     for sample in samples() {
-        let mut validate = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        let output = validate.arg("validate").arg(class.path()).arg(&sample).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let wrong: Vec<&str> =
-            text.lines().filter(|line| !left_out.iter().any(|part| line.contains(part))).collect();
+        let mut wrong = problems(&sample);
+        wrong.retain(|line| !left_out.iter().any(|part| line.contains(part)));
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+#[test]
+fn nothing_is_wrong_with_the_api_platform_and_it_leaves_nothing_out() {
+    let wrong = problems(&root().join("manifests/samples/api-platform"));
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn used() -> Rights {
                 | ObjectKind::Ingress
                 | ObjectKind::Middleware
                 | ObjectKind::RateLimit
+                | ObjectKind::Consumer
         );
         if has_status {
             // controller::status

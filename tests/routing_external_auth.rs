@@ -329,6 +329,7 @@ fn judge(http: HttpRequest) -> CheckResponse {
             headers: vec![set("x-user", &user)],
             headers_to_remove: vec!["x-password".into()],
             response_headers_to_add: vec![set("x-judged", "yes")],
+            ..Allowed::default()
         };
         (0, HttpResponse::Allowed(allowed))
     } else {

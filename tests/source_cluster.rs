@@ -15,8 +15,15 @@ use tidegate::api::gateway::HttpRoute;
 use tidegate::graph::{
     Backend, BackendKey, BackendProtocol, EndpointSet, RouteGraph, Shared, Transport,
 };
-use tidegate::source::{ClusterSource, Source, Timing};
+use tidegate::source::{ClusterSource, KeyTimes, Source, Timing};
 use tidegate::translate::{Key, ObjectKind, Settings, Snapshot};
+
+const KEYS: KeyTimes = KeyTimes {
+    refetch: Duration::from_millis(50),
+    retry: Duration::from_millis(20),
+    patience: Duration::from_secs(1),
+    stale: Duration::from_secs(60),
+};
 
 const FAST: Timing = Timing {
     backoff: Duration::from_millis(5),
@@ -24,6 +31,7 @@ const FAST: Timing = Timing {
     missing: Duration::from_millis(50),
     poll: Duration::from_millis(50),
     watch_seconds: 60,
+    keys: KEYS,
 };
 
 fn start(api: &FakeApi, settings: Settings) -> Source {
@@ -375,7 +383,7 @@ async fn only_tls_secrets_and_those_that_are_referred_to_are_held() {
     let middleware = |secret: &str| {
         json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Middleware",
                "metadata": {"namespace": "a", "name": "m"},
-               "spec": {"basicAuth": {"secretRef": {"name": secret}}}})
+               "spec": {"authentication": {"methods": [{"basic": {"secretRef": {"name": secret}}}]}}})
     };
     api.put(middleware("users"));
     let mut source = start(&api, Settings::default());

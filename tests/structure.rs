@@ -14,7 +14,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("reason", &[], &[]),
     ("lifecycle", &[], &["tokio"]),
     ("health", &[], &["tokio"]),
-    ("services", &["reason"], &["hyper", "rustls"]),
+    ("services", &["reason"], &["hyper", "rustls", "tokio"]),
     ("policy", &["reason", "services"], &["tokio"]),
     ("api", &["policy"], &["kube", "k8s_openapi"]),
     ("graph", &["policy", "reason"], &["rustls", "tokio"]),
@@ -25,7 +25,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "source",
-        &["api", "graph", "policy", "translate", "lifecycle"],
+        &["api", "graph", "policy", "services", "translate", "lifecycle"],
         &["kube", "k8s_openapi", "tokio", "hyper"],
     ),
     (
@@ -38,7 +38,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["graph", "policy", "services", "lifecycle", "telemetry", "reason"],
         &["hyper", "tokio", "rustls"],
     ),
-    ("telemetry", &["graph", "policy", "reason"], &[]),
+    ("telemetry", &["graph", "policy", "reason", "services"], &[]),
 ];
 
 /// Outside crates whose use says what a module does: I/O, Kubernetes, TLS.

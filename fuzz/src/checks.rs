@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Version};
 
-use super::http1::encode::{self, Connection};
+use super::http1::encode;
 use super::http1::framing::{BadFraming, Decoded, Decoder, Framing};
 use super::http1::head::{self, BadHead, Limits, RequestHead, ResponseHead};
 
@@ -123,8 +123,7 @@ fn response_again(method: &Method, mut first: ResponseHead) {
         encode::interim_head(&mut buf, parts.status, &parts.headers);
     } else {
         let (version, status) = (parts.version, parts.status);
-        let (headers, none) = (&parts.headers, Connection::None);
-        encode::response_head(&mut buf, version, status, headers, first.framing, none);
+        encode::response_head(&mut buf, version, status, &parts.headers, first.framing, false);
     }
     let again = head::response(&mut buf, method, &WIDE);
     let mut again = again.expect("what we write is good").expect("and whole");

@@ -40,6 +40,12 @@ impl ControlPlane {
             counter("source_echoes", "Events that were our own status writes", counts.echoes),
             counter("source_panics", "Tasks of the source started again", counts.panics),
             counter(
+                "key_set_fetches",
+                "Times that issuers were asked for keys",
+                counts.key_fetches,
+            ),
+            counter("key_set_errors", "Fetches that brought no keys", counts.key_errors),
+            counter(
                 "source_endpoint_updates",
                 "Endpoints replaced without a pass",
                 counts.endpoint_updates,

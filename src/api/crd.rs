@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
+use super::consumer::Consumer;
 use super::middleware::Middleware;
 use super::rate_limit::RateLimit;
 
@@ -18,7 +19,7 @@ pub struct Crd {
 /// All of them, by name.
 pub fn all() -> Vec<Crd> {
     let mut crds: Vec<Crd> =
-        [Middleware::crd(), RateLimit::crd()].into_iter().map(finish).collect();
+        [Consumer::crd(), Middleware::crd(), RateLimit::crd()].into_iter().map(finish).collect();
     crds.sort_by(|a, b| a.name.cmp(&b.name));
     crds
 }
@@ -139,8 +140,8 @@ mod tests {
         let rules = |index: usize| {
             schema(&crds[index])["properties"]["spec"]["x-kubernetes-validations"].to_string()
         };
-        assert!(rules(0).contains("set at least one policy"));
-        assert!(rules(1).contains("set header with type Header"));
+        assert!(rules(1).contains("set at least one policy"));
+        assert!(rules(2).contains("set redis with type Redis"));
     }
 
     #[test]

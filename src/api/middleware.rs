@@ -7,10 +7,11 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::gateway::PolicyStatus;
+use super::mode::Moded;
 use super::target::TargetRef;
 use crate::policy::{
-    basic_auth, cors, direct_response, external_auth, ip_access, redirect, request_headers,
-    response_headers, rewrite,
+    authentication, authorization, cors, direct_response, external_auth, ip_access, redirect,
+    request_headers, response_headers, rewrite,
 };
 
 /// Policies that are applied together: at least one, each at most once.
@@ -36,7 +37,7 @@ use crate::policy::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.requestHeaders) || has(self.responseHeaders) || has(self.redirect) || has(self.rewrite) || has(self.cors) || has(self.ipAccess) || has(self.basicAuth) || has(self.externalAuth) || has(self.directResponse)")
+    validation = Rule::new("has(self.requestHeaders) || has(self.responseHeaders) || has(self.redirect) || has(self.rewrite) || has(self.cors) || has(self.ipAccess) || has(self.authentication) || has(self.authorization) || has(self.externalAuth) || has(self.directResponse)")
         .message("set at least one policy"),
     validation = Rule::new("[has(self.redirect), has(self.directResponse), has(self.rewrite)].filter(set, set).size() <= 1")
         .message("redirect, directResponse and rewrite exclude each other: set one of them"),
@@ -45,7 +46,11 @@ use crate::policy::{
     validation = Rule::new("!has(self.rewrite) || !(has(self.rewrite.path) && has(self.rewrite.regex))")
         .message("rewrite: path and regex exclude each other: set one of them"),
     validation = Rule::new("!has(self.ipAccess) || (has(self.ipAccess.allow) && self.ipAccess.allow.size() > 0) || (has(self.ipAccess.deny) && self.ipAccess.deny.size() > 0)")
-        .message("ipAccess: set allow or deny")
+        .message("ipAccess: set allow or deny"),
+    validation = Rule::new("!has(self.authentication) || self.authentication.methods.all(one, [has(one.jwt), has(one.apiKey), has(one.basic), has(one.clientCertificate)].filter(set, set).size() == 1)")
+        .message("authentication: set exactly one of jwt, apiKey, basic and clientCertificate in each of methods"),
+    validation = Rule::new("!has(self.authentication) || !has(self.authentication.anonymousConsumer) || (has(self.authentication.presence) && self.authentication.presence == 'Optional')")
+        .message("authentication: anonymousConsumer is only for presence Optional")
 )]
 pub struct MiddlewareSpec {
     /// What it applies to besides the routes that name it; in its own namespace.
@@ -54,29 +59,32 @@ pub struct MiddlewareSpec {
     pub target_refs: Vec<TargetRef>,
     /// Lets requests through by client address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_access: Option<ip_access::Spec>,
+    pub ip_access: Option<Moded<ip_access::Spec>>,
     /// Answers CORS preflights and marks responses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<cors::Spec>,
-    /// Asks for a user name and a password.
+    pub cors: Option<Moded<cors::Spec>>,
+    /// Recognises who asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<basic_auth::Spec>,
+    pub authentication: Option<Moded<authentication::Spec>>,
+    /// Says who may do what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Moded<authorization::Spec>>,
     /// Asks a service whether the request may go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_auth: Option<external_auth::Spec>,
+    pub external_auth: Option<Moded<external_auth::Spec>>,
     /// Edits the fields of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_headers: Option<request_headers::Spec>,
+    pub request_headers: Option<Moded<request_headers::Spec>>,
     /// Edits the fields of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_headers: Option<response_headers::Spec>,
+    pub response_headers: Option<Moded<response_headers::Spec>>,
     /// Changes the host name or the path that the backend sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<rewrite::Spec>,
+    pub rewrite: Option<Moded<rewrite::Spec>>,
     /// Answers with a redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redirect: Option<redirect::Spec>,
+    pub redirect: Option<Moded<redirect::Spec>>,
     /// Answers with a fixed response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direct_response: Option<direct_response::Spec>,
+    pub direct_response: Option<Moded<direct_response::Spec>>,
 }

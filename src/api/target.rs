@@ -84,7 +84,7 @@ impl JsonSchema for PolicyStatus {
 }
 
 /// As `metav1.Condition`.
-fn condition() -> serde_json::Value {
+pub(super) fn condition() -> serde_json::Value {
     serde_json::json!({
         "type": "object",
         "required": ["type", "status", "reason", "message", "lastTransitionTime"],

@@ -65,6 +65,11 @@ pub struct Args {
     #[arg(long, env = "TIDEGATE_ENABLE_EXTERNAL_NAME", help_heading = "Source",
           value_parser = BoolishValueParser::new())]
     pub enable_external_name: bool,
+    /// Accept keys of issuers from private addresses, from this machine and over http. It lets
+    /// whoever may write a Middleware make these pods ask any address that they can reach.
+    #[arg(long, env = "TIDEGATE_PRIVATE_ISSUERS", help_heading = "Source",
+          value_parser = BoolishValueParser::new())]
+    pub private_issuers: bool,
 
     /// Where /livez, /readyz and /metrics are served; what shows or changes more answers
     /// loopback only. Default: 127.0.0.1:9901, in a pod 0.0.0.0:9901.

@@ -105,6 +105,7 @@ fn settings(args: &Args, machine: Machine, files: bool) -> Settings {
         // The namespace may be known only by the client.
         own_service: None,
         external_names: files || args.enable_external_name,
+        private_issuers: args.private_issuers,
         cluster: !files,
         statuses: !files,
         watch_namespaces: names(&args.watch_namespaces),

@@ -69,6 +69,7 @@ fn objects(snapshot: &Snapshot) -> usize {
         + snapshot.cluster_trust_bundles.len()
         + snapshot.middlewares.len()
         + snapshot.rate_limits.len()
+        + snapshot.consumers.len()
 }
 
 /// What is wrong, in the order of files and lines; the same is said once.

@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use part::Part;
-use part::{Host, Recording};
+use part::{Pieces, Recording};
 
 use super::slots::Filling;
 use super::{
     Backend, BackendId, BackendKey, Datagrams, Entry, HostMap, INGRESS, Installed, Listener,
     PolicyId, Protocol, RouteGraph, Rule, RuleId, Section, Stream, TlsEnd, TlsUse,
 };
-use crate::policy::{AnySpec, Invalid, Refs};
+use crate::policy::{AnySpec, Invalid, Mode, Refs};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ struct Draft {
     hostname: Box<str>,
     name: Arc<str>,
     filters: Vec<PolicyId>,
-    hosts: HostMap<Host>,
-    grpc: HostMap<Host>,
+    hosts: Pieces,
+    grpc: Pieces,
 }
 
 /// A stream that is still being filled.
@@ -79,16 +79,12 @@ impl GraphBuilder {
 
     /// Begins a graph that shares with `last` what stays: parts keep their numbers.
     pub fn after(last: &RouteGraph) -> Self {
-        let number = |n: usize| u32::try_from(n).expect("slots are numbered so");
-        let slots = last.backends.0.iter().enumerate();
-        let backends = slots.filter_map(|(n, b)| Some((b.as_ref()?, BackendId(number(n)))));
-        let backend_ids = backends.map(|(backend, id)| (backend.key.clone(), id)).collect();
+        let backends = last.backends.numbered();
+        let backend_ids =
+            backends.map(|(n, backend)| (backend.key.clone(), BackendId(n))).collect();
         let mut policy_ids: HashMap<Arc<str>, Vec<PolicyId>> = HashMap::new();
-        for (n, policy) in last.policies.0.iter().enumerate() {
-            if let Some(policy) = policy {
-                let ids = policy_ids.entry(Arc::clone(&policy.key)).or_default();
-                ids.push(PolicyId(number(n)));
-            }
+        for (n, policy) in last.policies.numbered() {
+            policy_ids.entry(Arc::clone(&policy.key)).or_default().push(PolicyId(n));
         }
         GraphBuilder {
             rules: Filling::after(&last.rules),
@@ -123,24 +119,33 @@ impl GraphBuilder {
     /// was made of the same. By the key, state is found again in the next graph: it names the
     /// object and the place in it. Of a graph that is made after another, the Secrets in `refs`
     /// are those of that one.
-    pub fn policy(&mut self, key: &str, spec: &AnySpec, refs: &Refs) -> Result<PolicyId, Invalid> {
+    pub fn policy(
+        &mut self,
+        key: &str,
+        spec: &AnySpec,
+        mode: Mode,
+        refs: &Refs,
+    ) -> Result<PolicyId, Invalid> {
         let known = self.policy_ids.get(key).map_or(&[][..], Vec::as_slice);
-        let same = |policy: Option<&Installed>| policy.is_some_and(|p| p.spec == *spec);
+        let same =
+            |policy: Option<&Installed>| policy.is_some_and(|p| p.mode == mode && p.spec == *spec);
         let now = known.iter().find(|id| same(self.policies.get(id.0)));
         let last = known.iter().find(|id| same(self.policies.before(id.0)));
         let id = if let Some(id) = now {
             *id
         } else if let Some(id) = last.copied() {
             let before = self.policies.before(id.0);
-            if before.is_some_and(|before| before.services == refs.services) {
+            let is_same =
+                |p: &Installed| p.services == refs.services && p.replicas == refs.replicas;
+            if before.is_some_and(is_same) {
                 self.policies.keep(id.0);
             } else {
-                self.policies.put(id.0, Installed::new(key.into(), spec, refs)?);
+                self.policies.put(id.0, Installed::new(key.into(), spec, mode, refs)?);
             }
             id
         } else {
             let key: Arc<str> = key.into();
-            let made = Installed::new(Arc::clone(&key), spec, refs)?;
+            let made = Installed::new(Arc::clone(&key), spec, mode, refs)?;
             let id = PolicyId(self.policies.add(made));
             self.policy_ids.entry(key).or_default().push(id);
             id
@@ -172,8 +177,8 @@ impl GraphBuilder {
             hostname: hostname.into(),
             name,
             filters: Vec::new(),
-            hosts: HostMap::default(),
-            grpc: HostMap::default(),
+            hosts: Pieces::new(),
+            grpc: Pieces::new(),
         });
         SectionId(self.sections.len() - 1)
     }
@@ -246,10 +251,10 @@ impl GraphBuilder {
         sections.sort_by_key(|draft| *draft.name == *INGRESS);
         for draft in sections {
             let Some(listener) = listeners.get_mut(&draft.port) else { continue };
-            let [hosts, grpc] = [draft.hosts, draft.grpc].map(|hosts| hosts.map(Host::table));
+            let [hosts, grpc] = [draft.hosts, draft.grpc].map(part::hosts);
             if !listener.streams.is_empty() && listener.streams.get_exact(&draft.hostname).is_none()
             {
-                listener.streams.insert(&draft.hostname, TlsUse::Http);
+                listener.streams.insert(&*draft.hostname, TlsUse::Http);
             }
             let section = Section { name: draft.name, filters: draft.filters, hosts, grpc };
             listener.sections.entry(&draft.hostname).push(Arc::new(section));
@@ -291,7 +296,7 @@ fn install(
                     TlsEnd::Backend => TlsUse::Passthrough(stream),
                 };
                 if listener.streams.get_exact(&hostname).is_none() {
-                    listener.streams.insert(&hostname, to);
+                    listener.streams.insert(&*hostname, to);
                 }
             }
             Over::Tcp(public) => {
@@ -336,20 +341,21 @@ mod tests {
     #[test]
     fn a_policy_is_compiled_once_for_its_key_and_spec() {
         let (mut builder, refs) = (GraphBuilder::new(), Refs::default());
-        let one = builder.policy("Middleware/ns/a", &answer(200), &refs).unwrap();
-        assert_eq!(builder.policy("Middleware/ns/a", &answer(200), &refs), Ok(one));
-        assert_ne!(builder.policy("Middleware/ns/a", &answer(201), &refs), Ok(one));
-        assert_ne!(builder.policy("Middleware/ns/b", &answer(200), &refs), Ok(one));
-        assert!(builder.policy("Middleware/ns/c", &answer(0), &refs).is_err());
+        let one = builder.policy("Middleware/ns/a", &answer(200), Mode::Enforce, &refs).unwrap();
+        assert_eq!(builder.policy("Middleware/ns/a", &answer(200), Mode::Enforce, &refs), Ok(one));
+        assert_ne!(builder.policy("Middleware/ns/a", &answer(201), Mode::Enforce, &refs), Ok(one));
+        assert_ne!(builder.policy("Middleware/ns/b", &answer(200), Mode::Enforce, &refs), Ok(one));
+        assert!(builder.policy("Middleware/ns/c", &answer(0), Mode::Enforce, &refs).is_err());
         assert_eq!(builder.build().policies.len(), 3);
     }
 
     #[test]
     fn gates_are_put_into_the_order_of_the_table() {
         let (mut builder, refs) = (GraphBuilder::new(), Refs::default());
-        let cors = builder.policy("c", &AnySpec::Cors(Default::default()), &refs).unwrap();
+        let cors =
+            builder.policy("c", &AnySpec::Cors(Default::default()), Mode::Enforce, &refs).unwrap();
         let ip = AnySpec::IpAccess(ip_access::Spec::default());
-        let ip = builder.policy("i", &ip, &refs).unwrap();
+        let ip = builder.policy("i", &ip, Mode::Enforce, &refs).unwrap();
         let id = builder.rule(Rule { gates: vec![cors, ip], ..rule("a") });
         let graph = builder.build();
         let kinds: Vec<_> = graph[id].gates.iter().map(|g| graph[*g].policy.kind()).collect();

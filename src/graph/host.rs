@@ -1,16 +1,39 @@
 //! Host names to values: exact names before wildcards, longer wildcards before shorter.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A map from host names and wildcard host names (`*.example.com`, any number of labels, as
 /// Gateway API means them) to values. Tenants share it, so its hashes are seeded: nobody can
 /// choose names that make the lookups of others slow.
 #[derive(Clone, Debug)]
 pub struct HostMap<T> {
-    exact: HashMap<Box<str>, T>,
+    exact: HashMap<Arc<str>, T>,
     /// By suffix with its leading dot: `.example.com`.
-    wildcard: HashMap<Box<str>, T>,
+    wildcard: HashMap<Arc<str>, T>,
     any: Option<T>,
+}
+
+/// A key of a [`HostMap`], made once for the maps of many graphs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    Exact(Arc<str>),
+    /// With its leading dot.
+    Suffix(Arc<str>),
+    Any,
+}
+
+impl<T: AsRef<str> + ?Sized> From<&T> for Pattern {
+    /// Of a lower-case name, `*.suffix`, or empty for every host.
+    fn from(text: &T) -> Self {
+        let text = text.as_ref();
+        match text.strip_prefix('*') {
+            None if text.is_empty() => Pattern::Any,
+            Some("") => Pattern::Any,
+            Some(suffix) => Pattern::Suffix(suffix.into()),
+            None => Pattern::Exact(text.into()),
+        }
+    }
 }
 
 impl<T> Default for HostMap<T> {
@@ -20,29 +43,30 @@ impl<T> Default for HostMap<T> {
 }
 
 impl<T> HostMap<T> {
+    /// With room for so many names without wildcards.
+    pub fn with_capacity(names: usize) -> Self {
+        HostMap { exact: HashMap::with_capacity(names), ..HostMap::default() }
+    }
+
     /// The value of `pattern`: a lower-case name, `*.suffix`, or empty for every host. A
     /// pattern that is new gets the default.
     pub fn entry(&mut self, pattern: &str) -> &mut T
     where
         T: Default,
     {
-        if pattern.is_empty() || pattern == "*" {
-            return self.any.get_or_insert_default();
-        }
-        match pattern.strip_prefix('*') {
-            Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
-            None => self.exact.entry(pattern.into()).or_default(),
+        match Pattern::from(pattern) {
+            Pattern::Exact(name) => self.exact.entry(name).or_default(),
+            Pattern::Suffix(suffix) => self.wildcard.entry(suffix).or_default(),
+            Pattern::Any => self.any.get_or_insert_default(),
         }
     }
 
     /// Sets the value of `pattern`, and returns what it was.
-    pub fn insert(&mut self, pattern: &str, value: T) -> Option<T> {
-        if pattern.is_empty() || pattern == "*" {
-            return self.any.replace(value);
-        }
-        match pattern.strip_prefix('*') {
-            Some(suffix) => self.wildcard.insert(suffix.into(), value),
-            None => self.exact.insert(pattern.into(), value),
+    pub fn insert(&mut self, pattern: impl Into<Pattern>, value: T) -> Option<T> {
+        match pattern.into() {
+            Pattern::Exact(name) => self.exact.insert(name, value),
+            Pattern::Suffix(suffix) => self.wildcard.insert(suffix, value),
+            Pattern::Any => self.any.replace(value),
         }
     }
 
@@ -148,7 +172,7 @@ mod tests {
     fn map(patterns: &[&'static str]) -> HostMap<&'static str> {
         let mut map = HostMap::default();
         for pattern in patterns {
-            map.insert(pattern, *pattern);
+            map.insert(*pattern, *pattern);
         }
         map
     }

@@ -92,6 +92,16 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Whether every request fulfils it.
+    pub fn is_empty(&self) -> bool {
+        let Matcher { host_labels, path, method, headers, query } = self;
+        host_labels.is_none()
+            && path.is_none()
+            && method.is_none()
+            && headers.is_empty()
+            && query.is_empty()
+    }
+
     /// Whether a request fulfils every condition.
     pub fn holds(&self, head: &RequestHead) -> bool {
         self.host_labels.is_none_or(|labels| labels_of(&head.host) == usize::from(labels))
@@ -117,6 +127,9 @@ impl HeaderMatch {
     fn holds(&self, head: &RequestHead) -> bool {
         if self.name == HOST {
             return self.value.matches(head.host.as_bytes());
+        }
+        if let Some(told) = head.told.as_ref().and_then(|told| told.get(&self.name)) {
+            return self.value.matches(told);
         }
         joined(&head.headers, &self.name).is_some_and(|value| self.value.matches(&value))
     }
@@ -191,9 +204,12 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::graph::testing::entry;
     use crate::policy::testing::head;
+    use crate::policy::told::{Common, Told};
 
     fn exact(value: &str) -> ValueMatch {
         ValueMatch::Exact(value.into())
@@ -206,6 +222,21 @@ mod tests {
     fn with_header(name: &'static str, value: ValueMatch) -> Matcher {
         let header = HeaderMatch { name: HeaderName::from_static(name), value };
         Matcher { headers: vec![header], ..Matcher::default() }
+    }
+
+    #[test]
+    fn fields_that_are_kept_aside_are_matched_too() {
+        let value = HeaderValue::from_static;
+        let common = Common::new(value("192.0.2.1"), value("http"), value("80"));
+        let mut head = head("GET", "http://a/", &[]);
+        head.told = Some(Told { common, authority: value("a"), id: None });
+        for aside in [true, false] {
+            assert_eq!(head.told.is_some(), aside);
+            assert!(with_header("x-real-ip", exact("192.0.2.1")).holds(&head));
+            assert!(!with_header("x-real-ip", exact("192.0.2.2")).holds(&head));
+            assert!(!with_header("x-request-id", exact("1")).holds(&head));
+            head.tell();
+        }
     }
 
     fn with_query(name: &str, value: ValueMatch) -> Matcher {

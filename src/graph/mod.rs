@@ -37,7 +37,7 @@ pub use backend_tls::{Alpn, BackendTls, Bundle, Roots, SubjectName, TlsSpec, Ver
 pub use budget::RetryCounts;
 pub use builder::{GraphBuilder, Part, SectionId, StreamId};
 pub use client_auth::ClientAuth;
-pub use host::HostMap;
+pub use host::{HostMap, Pattern};
 pub use matcher::{Entry, HeaderMatch, Matcher, PathMatch, QueryMatch, ValueMatch};
 pub use path::PathTable;
 pub use port::{Bound, Transport};
@@ -48,7 +48,7 @@ pub use stats::RouteStats;
 pub use stream::{Datagrams, Stream, TlsEnd, TlsUse};
 pub use tls::{ListenerTls, certified_key};
 
-use crate::policy::{AnyPolicy, AnySpec, Invalid, Refs, Services};
+use crate::policy::{AnyPolicy, AnySpec, Invalid, Mode, Refs, Services};
 use crate::reason::Reason;
 
 /// Everything that is served, at one generation.
@@ -249,20 +249,30 @@ pub struct Timeouts {
 /// A compiled policy and by what its state is found again in the next graph.
 #[derive(Debug)]
 pub struct Installed {
-    /// The object and the place in it, such as `RateLimit/ns/name/local`.
+    /// The object and the place in it, such as `RateLimit/ns/name/limits`.
     pub key: Arc<str>,
     pub spec: AnySpec,
-    /// The services that it was compiled with.
+    /// Enforce or Shadow: what is Off is not in a graph. State does not go by it.
+    pub mode: Mode,
+    /// The services and the number of pods that it was compiled with.
     pub services: Services,
+    pub replicas: u32,
     pub policy: AnyPolicy,
 }
 
 impl Installed {
     /// # Errors
     /// The Spec cannot be compiled.
-    pub fn new(key: Arc<str>, spec: &AnySpec, refs: &Refs) -> Result<Self, Invalid> {
+    pub fn new(key: Arc<str>, spec: &AnySpec, mode: Mode, refs: &Refs) -> Result<Self, Invalid> {
         let policy = spec.compile(refs)?;
-        Ok(Installed { key, spec: spec.clone(), services: refs.services.clone(), policy })
+        Ok(Installed {
+            key,
+            spec: spec.clone(),
+            mode,
+            services: refs.services.clone(),
+            replicas: refs.replicas,
+            policy,
+        })
     }
 }
 

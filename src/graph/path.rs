@@ -12,6 +12,9 @@ use crate::policy::RequestHead;
 /// All matches of one host name in one section, in the order of precedence.
 #[derive(Clone, Debug, Default)]
 pub struct PathTable {
+    /// The rule of every request, where nothing goes before a match that asks for nothing. Most
+    /// hosts are like this, and the rest of their tables need not come into the cache.
+    every: Option<RuleId>,
     exact: FxHashMap<Box<str>, Vec<Entry>>,
     regex: Vec<Entry>,
     /// The root comes first; there is none if there are no prefixes.
@@ -44,7 +47,15 @@ impl PathTable {
             }
         }
         table.shrink();
+        table.every = table.rule_of_every_request();
         table
+    }
+
+    fn rule_of_every_request(&self) -> Option<RuleId> {
+        let [root] = &self.prefixes[..] else { return None };
+        let first = root.entries.first()?;
+        let is_alone = self.exact.is_empty() && self.regex.is_empty();
+        (is_alone && first.matcher.is_empty()).then_some(first.rule)
     }
 
     /// There are as many tables as hosts, most of one match: room for more is room lost.
@@ -63,6 +74,9 @@ impl PathTable {
 
     /// The rule of the first match in order of precedence, and the prefix it was found by.
     pub fn find(&self, head: &RequestHead) -> Option<(RuleId, &str)> {
+        if let Some(rule) = self.every {
+            return Some((rule, ""));
+        }
         let holds = |entry: &&Entry| entry.matcher.holds(head);
         if let Some(entry) = self.exact.get(&head.path).and_then(|list| list.iter().find(holds)) {
             return Some((entry.rule, ""));
@@ -217,6 +231,19 @@ mod tests {
         for (method, rule) in [("PUT", 1), ("POST", 0), ("GET", 2)] {
             let head = head(method, "http://a.example/a/b", &[]);
             assert_eq!(table.find(&head).map(|(rule, _)| rule.0), Some(rule), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_asks_for_nothing_answers_at_once_only_if_none_goes_before_it() {
+        let all = || entry(prefix("/"), 7);
+        let mut posted = entry(prefix("/"), 1);
+        posted.matcher.method = Some(http::Method::POST);
+        let every = |others: Vec<Entry>| PathTable::new([others, vec![all()]].concat()).every;
+        assert_eq!(every(vec![]), Some(RuleId(7)));
+        assert_eq!(PathTable::new(vec![]).every, None);
+        for other in [posted, entry(prefix("/a"), 1), entry(exact("/"), 1), entry(regex("x"), 1)] {
+            assert_eq!(every(vec![other.clone()]), None, "{other:?}");
         }
     }
 

@@ -79,16 +79,13 @@ impl Shared {
     }
 }
 
+/// What is shared has its state, and nothing else has the same key: that would be shared, too.
 fn adopt_policies(old: &RouteGraph, new: &mut RouteGraph) {
-    let fresh: Vec<&mut Installed> = new.policies.fresh().collect();
-    if fresh.is_empty() {
-        return;
-    }
     let mut known: HashMap<&str, Vec<&Installed>> = HashMap::new();
-    for before in &old.policies {
+    for before in old.policies.not_in(&new.policies) {
         known.entry(&before.key).or_default().push(before);
     }
-    for new in fresh {
+    for new in new.policies.fresh() {
         let same = known.get(&*new.key).into_iter().flatten().find(|p| p.spec == new.spec);
         if let Some(before) = same {
             new.policy.adopt(&before.policy);
@@ -97,13 +94,10 @@ fn adopt_policies(old: &RouteGraph, new: &mut RouteGraph) {
 }
 
 fn adopt_endpoints(old: &RouteGraph, new: &mut RouteGraph) {
-    let mut fresh = new.backends.fresh().peekable();
-    if fresh.peek().is_none() {
-        return;
-    }
+    let gone = old.backends.not_in(&new.backends);
     let sets: HashMap<&BackendKey, &Arc<EndpointSet>> =
-        old.backends.iter().map(|b| (&b.key, &b.endpoints)).collect();
-    for backend in fresh {
+        gone.map(|b| (&b.key, &b.endpoints)).collect();
+    for backend in new.backends.fresh() {
         if let Some(set) = sets.get(&backend.key) {
             set.replace(&backend.endpoints.addrs());
             backend.endpoints = Arc::clone(set);
@@ -118,7 +112,8 @@ fn adopt_counters(old: &RouteGraph, new: &mut RouteGraph) {
     }
     let mut stats: HashMap<_, Arc<RouteStats>> =
         names.iter().map(|name| (name.route(), Arc::default())).collect();
-    for rule in &old.rules {
+    // All rules of a route are shared, or none is.
+    for rule in old.rules.not_in(&new.rules) {
         if let Some(of_route) = stats.get_mut(&rule.name.route()) {
             of_route.clone_from(&rule.stats);
         }
@@ -137,16 +132,17 @@ mod tests {
     use super::*;
     use crate::graph::testing::{backend, key, rule};
     use crate::graph::{GraphBuilder, PolicyId};
-    use crate::policy::rate_limit::{Key, KeyType, Local, Spec};
-    use crate::policy::testing::exchange;
-    use crate::policy::{AnySpec, Refs};
+    use crate::policy::testing::{exchange, rate_limit};
+    use crate::policy::{AnySpec, Mode, Refs};
 
-    fn limited(policy_key: &str, average: i32) -> RouteGraph {
-        let local = Local { average, burst: None, period: Some("1h".into()) };
-        let key = Some(Key { r#type: KeyType::All, header: None });
-        let spec = AnySpec::RateLimit(Spec { local, key });
+    fn limited(policy_key: &str, requests: i64) -> RouteGraph {
+        limited_in(Mode::Enforce, policy_key, requests)
+    }
+
+    fn limited_in(mode: Mode, policy_key: &str, requests: i64) -> RouteGraph {
+        let spec = AnySpec::RateLimit(rate_limit(requests, "1h"));
         let mut builder = GraphBuilder::new();
-        builder.policy(policy_key, &spec, &Refs::default()).unwrap();
+        builder.policy(policy_key, &spec, mode, &Refs::default()).unwrap();
         builder.build()
     }
 
@@ -168,6 +164,17 @@ mod tests {
         assert!(passes(&shared).await && !passes(&shared).await);
         shared.publish(limited("RateLimit/ns/b", 2));
         assert!(passes(&shared).await);
+    }
+
+    #[tokio::test]
+    async fn a_limit_stays_spent_when_only_its_mode_changes() {
+        let shared = Shared::default();
+        shared.publish(limited("RateLimit/ns/a", 1));
+        assert!(passes(&shared).await);
+        for mode in [Mode::Shadow, Mode::Enforce] {
+            shared.publish(limited_in(mode, "RateLimit/ns/a", 1));
+            assert!(!passes(&shared).await, "{mode:?}");
+        }
     }
 
     #[test]
@@ -201,12 +208,12 @@ mod tests {
         before.backends[0].endpoints.replace(&[([192, 0, 2, 9], 80).into()]);
         let mut builder = GraphBuilder::after(&before);
         builder.keep(&part);
-        builder.rule(rule("a"));
+        builder.rule(rule("b"));
         shared.publish(builder.build());
         let after = shared.load();
         assert_eq!(after.backends[0].endpoints.addrs(), [([192, 0, 2, 9], 80).into()]);
         assert!(Arc::ptr_eq(&before.rules[0].stats, &after.rules[0].stats));
-        assert!(Arc::ptr_eq(&before.rules[0].stats, &after.rules[1].stats), "of the same route");
+        assert!(!Arc::ptr_eq(&before.rules[0].stats, &after.rules[1].stats), "another route");
     }
 
     #[test]

@@ -8,33 +8,41 @@ use std::sync::Arc;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Slots<T>(pub(super) Vec<Option<Arc<T>>>);
+pub struct Slots<T> {
+    parts: Parts<T>,
+    /// The numbers of the parts that were made for this graph, rising.
+    fresh: Box<[u32]>,
+}
+
+type Parts<T> = Arc<[Option<Arc<T>>]>;
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots(Vec::new())
+        Slots { parts: Arc::default(), fresh: Box::default() }
     }
 }
 
 impl<T> From<Vec<T>> for Slots<T> {
     fn from(parts: Vec<T>) -> Self {
-        Slots(parts.into_iter().map(|part| Some(Arc::new(part))).collect())
+        let mut filling = Filling::default();
+        parts.into_iter().for_each(|part| _ = filling.add(part));
+        filling.finish()
     }
 }
 
 impl<T> Slots<T> {
     /// How many parts there are.
     pub fn len(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.iter().count()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.parts.iter().all(Option::is_none)
     }
 
     /// The part of this number, if there is one.
     pub fn get(&self, number: usize) -> Option<&T> {
-        self.0.get(number)?.as_deref()
+        self.parts.get(number)?.as_deref()
     }
 
     /// Every part, by rising numbers.
@@ -42,9 +50,32 @@ impl<T> Slots<T> {
         self.into_iter()
     }
 
+    /// Every part with its number.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(self.parts.iter()).filter_map(|(n, part)| Some((n, part.as_deref()?)))
+    }
+
     /// The parts that no other graph shares yet.
     pub(super) fn fresh(&mut self) -> impl Iterator<Item = &mut T> {
-        self.0.iter_mut().flatten().filter_map(Arc::get_mut)
+        let mut fresh = self.fresh.iter().peekable();
+        let parts = Arc::get_mut(&mut self.parts).into_iter().flatten();
+        (0..).zip(parts).filter_map(move |(n, part)| {
+            fresh.next_if_eq(&&n)?;
+            part.as_mut().and_then(Arc::get_mut)
+        })
+    }
+
+    /// The parts that `next`, a graph made after this one, does not share.
+    pub(super) fn not_in(&self, next: &Self) -> impl Iterator<Item = &T> {
+        let same = |n: usize, part: &Arc<T>| {
+            next.parts
+                .get(n)
+                .is_some_and(|now| now.as_ref().is_some_and(|now| Arc::ptr_eq(now, part)))
+        };
+        let parts = self.parts.iter().enumerate();
+        parts.filter_map(move |(n, part)| {
+            part.as_ref().filter(|part| !same(n, part)).map(Arc::as_ref)
+        })
     }
 }
 
@@ -52,15 +83,15 @@ impl<T> Index<usize> for Slots<T> {
     type Output = T;
 
     fn index(&self, number: usize) -> &T {
-        self.0[number].as_deref().expect("a graph refers only to parts that it has")
+        self.parts[number].as_deref().expect("a graph refers only to parts that it has")
     }
 }
 
 /// For graphs that are being made: a part that is shared cannot be changed any more.
 impl<T> IndexMut<usize> for Slots<T> {
     fn index_mut(&mut self, number: usize) -> &mut T {
-        let part = self.0[number].as_mut().and_then(Arc::get_mut);
-        part.expect("only what is not shared yet is changed")
+        let part = Arc::get_mut(&mut self.parts).and_then(|parts| parts[number].as_mut());
+        part.and_then(Arc::get_mut).expect("only what is not shared yet is changed")
     }
 }
 
@@ -72,29 +103,31 @@ impl<'s, T> IntoIterator for &'s Slots<T> {
     >;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter().flatten().map(Arc::as_ref)
+        self.parts.iter().flatten().map(Arc::as_ref)
     }
 }
 
 /// Fills slots for the next graph: those of the last one are kept for what they held.
 #[derive(Debug)]
 pub(super) struct Filling<T> {
-    last: Vec<Option<Arc<T>>>,
+    last: Parts<T>,
     now: Vec<Option<Arc<T>>>,
+    /// The numbers of what is in `now` and not of `last`.
+    fresh: Vec<u32>,
     /// No slot before this one is free.
     next: usize,
 }
 
 impl<T> Default for Filling<T> {
     fn default() -> Self {
-        Filling { last: Vec::new(), now: Vec::new(), next: 0 }
+        Filling { last: Arc::default(), now: Vec::new(), fresh: Vec::new(), next: 0 }
     }
 }
 
 impl<T> Filling<T> {
     pub fn after(last: &Slots<T>) -> Self {
-        let now = std::iter::repeat_with(|| None).take(last.0.len()).collect();
-        Filling { last: last.0.clone(), now, next: 0 }
+        let now = std::iter::repeat_with(|| None).take(last.parts.len()).collect();
+        Filling { last: Arc::clone(&last.parts), now, ..Filling::default() }
     }
 
     /// What is there of this number by now.
@@ -118,6 +151,7 @@ impl<T> Filling<T> {
     /// Puts a part where the last graph had it, or something in its place.
     pub fn put(&mut self, number: u32, part: T) {
         self.now[number as usize] = Some(Arc::new(part));
+        self.fresh.push(number);
     }
 
     /// Adds a part where the last graph had none.
@@ -131,14 +165,18 @@ impl<T> Filling<T> {
         }
         self.now[at] = Some(Arc::new(part));
         // Objects fit into the memory of a pod, so there are never 2^32 of them.
-        u32::try_from(at).expect("fewer than 2^32 parts of a graph")
+        let number = u32::try_from(at).expect("fewer than 2^32 parts of a graph");
+        self.fresh.push(number);
+        number
     }
 
     pub fn finish(mut self) -> Slots<T> {
         while self.now.last().is_some_and(Option::is_none) {
             self.now.pop();
         }
-        Slots(self.now)
+        self.fresh.sort_unstable();
+        self.fresh.dedup();
+        Slots { parts: self.now.into(), fresh: self.fresh.into() }
     }
 }
 
@@ -162,6 +200,7 @@ mod tests {
         assert!(std::ptr::eq(&now[2], &last[2]));
         assert_eq!((now.len(), now.get(0), now.iter().collect::<Vec<_>>()), (1, None, vec![&"c"]));
         assert_eq!(now.fresh().count(), 0);
+        assert_eq!(last.not_in(&now).collect::<Vec<_>>(), [&"a", &"b"]);
     }
 
     #[test]
@@ -169,8 +208,14 @@ mod tests {
         let last = slots(&["a", "b"]);
         let mut filling = Filling::after(&last);
         assert_eq!(filling.add("c"), 2);
+        filling.put(0, "z");
+        filling.keep(0);
         let mut now = filling.finish();
-        assert_eq!(now.fresh().count(), 1);
+        assert_eq!(now.fresh().collect::<Vec<_>>(), [&"z", &"c"]);
+        assert_eq!(last.not_in(&now).collect::<Vec<_>>(), [&"a", &"b"]);
+        let mut filling = Filling::after(&last);
+        filling.add("c");
+        let now = filling.finish();
         // By now the first two are free.
         let mut filling = Filling::after(&now);
         filling.keep(2);
@@ -183,7 +228,7 @@ mod tests {
         let mut filling = Filling::after(&last);
         filling.keep(0);
         let now = filling.finish();
-        assert_eq!(now.0.len(), 1);
+        assert_eq!(now.parts.len(), 1);
         assert!(slots(&[]).is_empty() && !now.is_empty());
     }
 }

@@ -18,6 +18,8 @@ pub struct ListenerTls {
     pub stream_config: Arc<rustls::ServerConfig>,
     /// The same map that `config` resolves by: to learn which name a connection came in under.
     pub certificates: Arc<HostMap<Arc<CertifiedKey>>>,
+    /// Every client has shown a certificate that an authority of the port signed.
+    pub verifies_clients: bool,
 }
 
 impl ListenerTls {
@@ -45,7 +47,8 @@ impl ListenerTls {
         let mut stream_config = config.clone();
         stream_config.alpn_protocols = Vec::new();
         let (config, stream_config) = (Arc::new(config), Arc::new(stream_config));
-        ListenerTls { config, stream_config, certificates }
+        let verifies_clients = matches!(clients, ClientAuth::Require(_));
+        ListenerTls { config, stream_config, certificates, verifies_clients }
     }
 }
 

@@ -64,7 +64,14 @@ pub struct Cors {
 #[derive(Debug)]
 enum Origins {
     Any,
-    Listed(Vec<Origin>),
+    Listed(Vec<Entry>),
+}
+
+/// An entry of the list, as it stands there and as it is meant.
+#[derive(Debug)]
+struct Entry {
+    text: Box<str>,
+    origin: Origin,
 }
 
 #[derive(Debug, PartialEq)]
@@ -240,7 +247,8 @@ impl Origins {
             return Ok(Origins::Any);
         }
         let one = |(i, text): (usize, &String)| {
-            Origin::parse(text).ok_or_else(|| {
+            let entry = |origin| Entry { text: text.as_str().into(), origin };
+            Origin::parse(text).map(entry).ok_or_else(|| {
                 let message = format!(
                     "{text:?} is not an origin; write https://app.example.com, \
                      https://*.example.com, or `*` as the only entry"
@@ -254,12 +262,23 @@ impl Origins {
     fn allow(&self, origin: &HeaderValue) -> bool {
         match self {
             Origins::Any => true,
-            Origins::Listed(list) => origin
-                .to_str()
-                .ok()
-                .and_then(Origin::parse)
-                .is_some_and(|origin| list.iter().any(|allowed| allowed.covers(&origin))),
+            // Browsers mostly send what stands in the list: then there is nothing to parse.
+            Origins::Listed(list) => {
+                list.iter().any(|entry| entry.is(origin.as_bytes()))
+                    || origin
+                        .to_str()
+                        .ok()
+                        .and_then(Origin::parse)
+                        .is_some_and(|sent| list.iter().any(|entry| entry.origin.covers(&sent)))
+            }
         }
+    }
+}
+
+impl Entry {
+    /// Whether it names one host, and an origin is the same text.
+    fn is(&self, origin: &[u8]) -> bool {
+        self.text.as_bytes() == origin && matches!(self.origin.host, Host::Exact(_))
     }
 }
 

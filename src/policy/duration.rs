@@ -35,6 +35,19 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Err(wrong())
 }
 
+/// The same, or a number of at most two digits of days: `31d`.
+pub fn parse_with_days(text: &str) -> Result<Duration, String> {
+    let days = text
+        .strip_suffix('d')
+        .filter(|days| days.len() <= 2 && days.bytes().all(|byte| byte.is_ascii_digit()));
+    match days.and_then(|days| days.parse::<u64>().ok()) {
+        Some(days) => Ok(Duration::from_hours(days * 24)),
+        None => parse(text).map_err(|_| {
+            format!("{text:?} is not a duration; write it like 500ms, 10s, 1h30m or 31d")
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +62,15 @@ mod tests {
             ("99999s", 99_999_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_are_read_where_they_are_meant() {
+        assert_eq!(parse_with_days("31d"), Ok(Duration::from_hours(31 * 24)));
+        assert_eq!(parse_with_days("1h30m"), parse("1h30m"));
+        for text in ["d", "100d", "1d1h", "+1d", "-1d"] {
+            assert!(parse_with_days(text).is_err(), "{text:?}");
         }
     }
 

@@ -6,32 +6,57 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::bandwidth::Pace;
+use super::certificate::Names;
+use super::concurrency::Slot;
+use super::identity::Identity;
+use super::mode::Shadowed;
+use super::place::Places;
+use super::told::Told;
 use crate::reason::Reason;
 use crate::services::Services;
 
-/// One request on its way through gates and transforms.
-#[derive(Debug)]
+/// One request on its way through gates and transforms. A policy in Shadow mode sees a clone.
+#[derive(Clone, Debug)]
 pub struct Exchange<'a> {
     pub request: RequestHead,
     pub client: Client,
     /// The path prefix that the matched rule was found by, without a trailing slash, or empty.
     /// `ReplacePrefixMatch` (HTTPRoute `urlRewrite.path`) replaces exactly this.
     pub matched_prefix: Box<str>,
+    /// The route of the matched rule; empty before there is one.
+    pub route: RouteRef<'a>,
     /// Milliseconds since the Unix epoch when the head was complete; the clock of limiters.
     pub now_ms: u64,
-    /// Who was authenticated, by the name that an authentication policy knows; for the log.
-    pub consumer: Option<Box<str>>,
-    /// The tightest quota that a limiter took from, for the response's header fields.
-    pub quota: Option<Quota>,
+    /// Who asks, as far as an authentication policy found out.
+    pub identity: Option<Arc<Identity>>,
+    /// Its places in limits of concurrency, which it keeps to its end.
+    pub slots: Vec<Arc<Slot>>,
+    /// How fast its bodies pass.
+    pub paces: Vec<Pace>,
+    /// Where credentials stand that go no further. All gates may look at them: see
+    /// [`Exchange::hide_credentials`].
+    pub credentials: Vec<Arc<Places>>,
+    /// Where nobody is recognised and need not be: what could be shown, as `WWW-Authenticate`
+    /// asks for it. A policy that needs to know who it is puts them into its 401.
+    pub challenges: Option<Arc<[HeaderValue]>>,
+    /// What is left of the limits that the request was counted by, for the answer's fields.
+    pub quotas: Vec<Quota>,
     /// The request's Origin where a CORS policy allows it: later policies may change the field.
     pub allowed_origin: Option<HeaderValue>,
     /// What a service wants to stand in the answer's head; whoever puts it there takes it.
     pub answer_edits: RefCell<Vec<HeaderEdit>>,
+    /// A policy in Shadow mode sees this exchange: what it does has no effect and is not counted
+    /// as if it had.
+    pub is_shadow: bool,
+    /// What policies in Shadow mode would have done, if there are any.
+    pub shadowed: Option<Box<Shadowed>>,
     /// Services to ask, and the body.
     pub lent: &'a dyn Lent,
 }
@@ -45,6 +70,11 @@ pub trait Lent: Services {
     /// [`Reason::BodyTooLarge`] if it has more than `most` bytes, [`Reason::Overloaded`] if too
     /// much is kept already, or why the client did not send all of it.
     fn body(&self, most: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>>;
+
+    /// The names in the client's certificate, if the listener asked for one and verified it.
+    fn certificate(&self) -> Option<&Names> {
+        None
+    }
 }
 
 impl fmt::Debug for dyn Lent + '_ {
@@ -94,24 +124,59 @@ impl<'a> Exchange<'a> {
             request,
             client,
             matched_prefix: Box::default(),
+            route: RouteRef::default(),
             now_ms,
-            consumer: None,
-            quota: None,
+            identity: None,
+            slots: Vec::new(),
+            paces: Vec::new(),
+            credentials: Vec::new(),
+            challenges: None,
+            quotas: Vec::new(),
             allowed_origin: None,
             answer_edits: RefCell::default(),
+            is_shadow: false,
+            shadowed: None,
             lent,
         }
     }
 }
 
-/// What is left of a rate limit.
+/// The route that a request met: its rule comes from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteRef<'a> {
+    /// `HTTPRoute`, `GRPCRoute` or `Ingress`.
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// The rule's own name, or its index.
+    pub rule: &'a str,
+}
+
+impl Exchange<'_> {
+    /// Takes away the credentials that are not for the backend, once every gate has seen the
+    /// request.
+    pub fn hide_credentials(&mut self) {
+        for places in std::mem::take(&mut self.credentials) {
+            places.strip(&mut self.request);
+        }
+    }
+}
+
+/// What is left of a limit that a request was counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests that may come at once.
-    pub limit: u32,
-    /// Of these, how many are left.
-    pub remaining: u32,
-    /// Seconds until all of `limit` is left again.
+    /// The policy that the limit is part of, the limit's place in it, and that of its numbers:
+    /// only that policy reads them.
+    pub by: usize,
+    pub limit: usize,
+    pub numbers: usize,
+    /// Whether the request had room.
+    pub admitted: bool,
+    /// Cost that may come at once.
+    pub most: u64,
+    /// Of these, how much is left.
+    pub remaining: u64,
+    /// Seconds until all of `most` is left again.
     pub reset_s: u64,
 }
 
@@ -130,8 +195,19 @@ pub struct RequestHead {
     pub query: Option<Box<str>>,
     /// End-to-end fields. `host` is not in here: `host` and `port` above are what counts.
     pub headers: HeaderMap,
+    /// What is kept aside of them: nothing once a policy has seen the request.
+    pub told: Option<Told>,
     /// What goes upstream as Host when a rewrite changed it; else the client's own authority.
     pub upstream_host: Option<Box<str>>,
+}
+
+impl RequestHead {
+    /// Puts all fields together, for somebody who looks at them.
+    pub fn tell(&mut self) {
+        if let Some(told) = self.told.take() {
+            told.put(&mut self.headers);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

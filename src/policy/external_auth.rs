@@ -1,27 +1,41 @@
-//! Asks a service whether a request may go on (HTTPRoute `ExternalAuth`, GEP-1494): by plain
-//! HTTP, where 200 means yes, or by gRPC in Envoy's external authorization protocol.
+//! Asks a service whether a request may go on: by plain HTTP, as HTTPRoute's `ExternalAuth`
+//! (GEP-1494) has it or in the form of forward auth, or by gRPC in Envoy's external
+//! authorization protocol.
 //!
-//! It fails closed: if the service cannot be asked, is slow or gives no usable answer, the
-//! client gets 503 and nothing of what the service said. A refusal is the service's own answer
-//! with its status, fields and body, so that it can ask for credentials or send the client to a
-//! login. What the two protocols send and what they read is in [`http`] and [`grpc`], which
-//! fields may cross is in [`fields`].
+//! It fails closed unless the user wants it otherwise: if the service cannot be asked, is slow
+//! or gives no usable answer, the client gets 503 and nothing of what the service said. A
+//! refusal is the service's own answer with its status, fields and body, so that it can ask for
+//! credentials or send the client to a login. What the protocols send and read is in [`http`],
+//! [`original`] and [`grpc`], which fields may cross in [`fields`], what becomes of an answer in
+//! [`verdict`], and how long it is kept in [`cache`].
 
+mod cache;
+mod counts;
 mod fields;
 mod grpc;
 mod http;
+mod identity;
+mod original;
+mod sign_in;
+mod spec;
+mod verdict;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use ::http::StatusCode;
 use bytes::Bytes;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::{Exchange, Invalid, Policy, Refs, Reply, ResponseHead};
+use self::cache::Cache;
+pub use self::counts::{COUNTS, Outcome};
+use self::identity::Principal;
+pub use self::spec::{
+    AskMethod, BackendRef, CacheSpec, ForwardBody, GrpcSpec, HttpSpec, IdentitySpec, Protocol,
+    SignIn, Spec,
+};
+use self::verdict::{Said, Verdict};
+use super::{Exchange, Invalid, Policy, Refs, Reply, ResponseHead, duration};
 use crate::reason::Reason;
 use crate::services::{Limits, ServiceId};
 
@@ -31,124 +45,55 @@ pub const BACKEND_REF: &str = "backendRef";
 const MAX_BODY: i32 = 1024 * 1024;
 /// Most requests of one policy that wait for the service; more are refused as overload.
 const MAX_ASKING: usize = 1024;
-/// The bounds of one question. A refusal's body goes to the client, if it is not longer.
+/// The bounds of one question, unless the user gives another time. A refusal's body goes to the
+/// client, if it is not longer.
 const LIMITS: Limits = Limits { timeout: Duration::from_millis(500), max_body: 64 * 1024 };
-
-/// A service that decides whether requests go on. It has half a second; without an answer the
-/// request is refused with 503.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "ExternalAuth")]
-#[serde(rename_all = "camelCase")]
-pub struct Spec {
-    /// The service that is asked.
-    pub backend_ref: BackendRef,
-    /// How it is asked: HTTP, where 200 lets the request go on and every other answer goes to
-    /// the client; or GRPC, by Envoy's `envoy.service.auth.v3.Authorization`.
-    pub protocol: Protocol,
-    /// What is sent and taken over with protocol HTTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpSpec>,
-    /// What is sent with protocol GRPC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grpc: Option<GrpcSpec>,
-    /// Sends the body of the request too; it is read to its end before anything goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forward_body: Option<ForwardBody>,
-}
-
-/// A port of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BackendRef {
-    /// The API group; empty (the core group) by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub group: Option<String>,
-    /// The kind; `Service` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub kind: Option<String>,
-    /// The name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The namespace, if it is another one; a ReferenceGrant there must allow it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    /// The Service's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<i32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Protocol {
-    #[default]
-    #[serde(rename = "HTTP")]
-    Http,
-    #[serde(rename = "GRPC")]
-    Grpc,
-}
-
-/// The service gets the method, Host, the path and query, Content-Length and Authorization of
-/// the request, and what is listed here.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpSpec {
-    /// Put before the path of the request; nothing by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub path: Option<String>,
-    /// Fields of the request that the service gets too.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
-    pub allowed_headers: Vec<String>,
-    /// Fields of the answer that the request to the backend gets; what the client wrote in
-    /// them is removed. Empty: all but those that describe the answer itself.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
-    pub allowed_response_headers: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GrpcSpec {
-    /// Fields of the request that the service gets; empty: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
-    pub allowed_headers: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ForwardBody {
-    /// Longest body in bytes; a longer one is refused with 413. 0: the body is not sent.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 1_048_576))]
-    pub max_size: i32,
-}
+/// The longest time that a user can give.
+const MAX_TIMEOUT: Duration = Duration::from_mins(1);
+/// Between two lines of the log that say that requests go on unasked.
+const LOG_PAUSE_MS: u64 = 1000;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct ExternalAuth {
     service: ServiceId,
     protocol: Compiled,
+    limits: Limits,
     /// Longest body that is sent along; None: none is.
     most_body: Option<usize>,
-    /// Requests that wait for the service; outlives a graph.
-    asking: Arc<AtomicUsize>,
+    fail_open: bool,
+    principal: Option<Principal>,
+    cache: Option<Cache>,
+    state: Arc<State>,
+}
+
+/// What outlives a graph.
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that wait for the service.
+    asking: AtomicUsize,
+    /// When it was last logged that a request went on unasked, in milliseconds since the Unix
+    /// epoch.
+    logged_at: AtomicU64,
 }
 
 #[derive(Debug)]
 enum Compiled {
-    Http(http::Http),
+    Http(Box<http::Http>),
     Grpc(grpc::Grpc),
+}
+
+/// What the service is asked, made once.
+enum Question {
+    Http(Box<::http::Request<Bytes>>),
+    Grpc(Box<crate::services::ext_authz::CheckRequest>),
 }
 
 impl Policy for ExternalAuth {
     type Spec = Spec;
 
     fn compile(spec: &Spec, refs: &Refs) -> Result<Self, Invalid> {
+        let principal = spec.identity.as_ref().map(Principal::compile).transpose()?;
         let protocol = match (spec.protocol, &spec.http, &spec.grpc) {
             (Protocol::Http, _, Some(_)) => {
                 return Err(Invalid::new("grpc", "protocol is HTTP; remove this or use GRPC"));
@@ -156,9 +101,9 @@ impl Policy for ExternalAuth {
             (Protocol::Grpc, Some(_), _) => {
                 return Err(Invalid::new("http", "protocol is GRPC; remove this or use HTTP"));
             }
-            (Protocol::Http, http, None) => {
-                Compiled::Http(http::Http::compile(&http.clone().unwrap_or_default())?)
-            }
+            (Protocol::Http, http, None) => Compiled::Http(Box::new(http::Http::compile(
+                http.as_deref().unwrap_or(&HttpSpec::default()),
+            )?)),
             (Protocol::Grpc, None, grpc) => {
                 let allowed = grpc.as_ref().map_or(&[][..], |grpc| &grpc.allowed_headers);
                 Compiled::Grpc(grpc::Grpc::compile(allowed)?)
@@ -169,6 +114,8 @@ impl Policy for ExternalAuth {
             let message = format!("{max_size} bytes cannot be kept; use 0 to {MAX_BODY}");
             return Err(Invalid::new("forwardBody.maxSize", message));
         }
+        let most_body = usize::try_from(max_size).ok().filter(|most| *most > 0);
+        let cache = spec.cache.as_ref().map(|cache| Cache::compile(cache, most_body.is_some()));
         let service = refs.services.get(BACKEND_REF).copied();
         Ok(ExternalAuth {
             service: service.ok_or_else(|| {
@@ -176,14 +123,18 @@ impl Policy for ExternalAuth {
                 Invalid::new(BACKEND_REF, message)
             })?,
             protocol,
-            most_body: usize::try_from(max_size).ok().filter(|most| *most > 0),
-            asking: Arc::default(),
+            limits: Limits { timeout: timeout(spec)?, ..LIMITS },
+            most_body,
+            fail_open: spec.fail_open,
+            principal,
+            cache: cache.transpose()?,
+            state: Arc::default(),
         })
     }
 
     async fn on_request(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         // Boxed: every request has room for the future of any policy, and this one is large.
-        Box::pin(self.ask(ex)).await
+        Box::pin(self.decide(ex)).await
     }
 
     fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
@@ -193,12 +144,28 @@ impl Policy for ExternalAuth {
     }
 
     fn adopt(&mut self, old: &Self) {
-        self.asking = Arc::clone(&old.asking);
+        self.state = Arc::clone(&old.state);
+        if let (Some(new), Some(old)) = (&mut self.cache, &old.cache) {
+            new.adopt(old);
+        }
     }
 }
 
+fn timeout(spec: &Spec) -> Result<Duration, Invalid> {
+    let Some(text) = &spec.timeout else { return Ok(LIMITS.timeout) };
+    let wrong = |message| Invalid::new("timeout", message);
+    let timeout = duration::parse(text).map_err(wrong)?;
+    if timeout.is_zero() || timeout > MAX_TIMEOUT {
+        return Err(wrong("out of range; use 1ms to 1m".into()));
+    }
+    Ok(timeout)
+}
+
 impl ExternalAuth {
-    async fn ask(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
+    async fn decide(&self, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
+        if let Some(principal) = &self.principal {
+            principal.strip(&mut ex.request.headers);
+        }
         let body = match self.most_body {
             None => Bytes::new(),
             Some(most) => match ex.lent.body(most).await {
@@ -206,41 +173,94 @@ impl ExternalAuth {
                 Err(reason) => return ControlFlow::Break(Reply::of(reason)),
             },
         };
-        let Some(_turn) = Turn::take(&self.asking) else {
-            return ControlFlow::Break(Reply::of(Reason::Overloaded));
+        let question = match self.question(ex, body) {
+            Ok(question) => question,
+            Err(reason) => return ControlFlow::Break(Reply::of(reason)),
         };
-        let verdict = match &self.protocol {
-            Compiled::Http(http) => http.ask(self.service, ex, body).await,
-            Compiled::Grpc(grpc) => grpc.ask(self.service, ex, body).await,
-        };
+        let key = self.cache.as_ref().map(|cache| cache.key(ex, &question));
+        if let Some(found) = self.cache.as_ref().zip(key).and_then(|(c, k)| c.get(k, ex.now_ms)) {
+            COUNTS.count(Outcome::Cached);
+            return self.carry_out(&found, ex);
+        }
+        match self.ask(ex, question).await {
+            Ok(Said { verdict, keep_ms }) => {
+                let verdict = Arc::new(verdict);
+                if let Some((cache, key)) = self.cache.as_ref().zip(key) {
+                    cache.put(key, &verdict, keep_ms, ex.now_ms);
+                }
+                COUNTS.count(match *verdict {
+                    Verdict::Allowed(_) => Outcome::Allowed,
+                    Verdict::Denied(_) => Outcome::Denied,
+                });
+                self.carry_out(&verdict, ex)
+            }
+            Err(reason) => self.unanswered(ex, reason),
+        }
+    }
+
+    fn question(&self, ex: &Exchange<'_>, body: Bytes) -> Result<Question, Reason> {
+        Ok(match &self.protocol {
+            Compiled::Http(http) => Question::Http(Box::new(http.question(&ex.request, body)?)),
+            Compiled::Grpc(grpc) => Question::Grpc(Box::new(grpc.question(ex, body))),
+        })
+    }
+
+    async fn ask(&self, ex: &Exchange<'_>, question: Question) -> Result<Said, Reason> {
+        let Some(_turn) = Turn::take(&self.state.asking) else { return Err(Reason::Overloaded) };
+        let principal = self.principal.as_ref();
+        match (&self.protocol, question) {
+            (Compiled::Http(http), Question::Http(request)) => {
+                let answer = ex.lent.call(self.service, *request, self.limits).await?;
+                http.read(&ex.request, answer, principal)
+            }
+            (Compiled::Grpc(_), Question::Grpc(check)) => {
+                grpc::ask(ex.lent, self.service, &check, self.limits, principal).await
+            }
+            _ => Err(Reason::Internal),
+        }
+    }
+
+    fn carry_out(&self, verdict: &Verdict, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         match verdict {
-            Ok(Verdict::Allowed) => ControlFlow::Continue(()),
-            Ok(Verdict::Denied(reply)) => ControlFlow::Break(*reply),
-            Err(reason) => {
-                tracing::debug!(%reason, "an external authorization service gave no answer");
-                ControlFlow::Break(Reply::of(Reason::AuthUnavailable))
+            Verdict::Denied(refusal) => ControlFlow::Break(refusal.reply()),
+            Verdict::Allowed(changes) => {
+                self.strip(ex);
+                changes.apply(ex);
+                ControlFlow::Continue(())
             }
         }
     }
-}
 
-/// What a service said. The changes that it wants are made already.
-#[derive(Debug)]
-enum Verdict {
-    Allowed,
-    Denied(Box<Reply>),
-}
-
-impl Verdict {
-    /// Refused without a word for the client.
-    fn denied() -> Self {
-        Verdict::Denied(Box::new(Reply::of(Reason::AuthDenied)))
+    /// Removes what only the service may say of the client.
+    fn strip(&self, ex: &mut Exchange<'_>) {
+        if let Compiled::Http(http) = &self.protocol {
+            http.strip(&mut ex.request.headers);
+        }
     }
 
-    /// Whether a client can be given this status as a refusal: of the others some would say
-    /// that the request was served, and some that it was not the client's fault.
-    fn is_refusal(status: StatusCode) -> bool {
-        status.is_redirection() || status.is_client_error()
+    /// There is no usable answer.
+    fn unanswered(&self, ex: &mut Exchange<'_>, reason: Reason) -> ControlFlow<Reply> {
+        tracing::debug!(%reason, "an external authorization service gave no answer");
+        if !self.fail_open {
+            COUNTS.count(Outcome::Unavailable);
+            let reason = match reason {
+                Reason::Overloaded => Reason::Overloaded,
+                _ => Reason::AuthUnavailable,
+            };
+            return ControlFlow::Break(Reply::of(reason));
+        }
+        COUNTS.count(Outcome::FailedOpen);
+        let last = self.state.logged_at.load(Relaxed);
+        let is_due = ex.now_ms.saturating_sub(last) >= LOG_PAUSE_MS;
+        let set = || self.state.logged_at.compare_exchange(last, ex.now_ms, Relaxed, Relaxed);
+        if is_due && set().is_ok() {
+            tracing::warn!(
+                %reason,
+                "requests go on although their authorization service gives no answer (failOpen)"
+            );
+        }
+        self.strip(ex);
+        ControlFlow::Continue(())
     }
 }
 

@@ -87,7 +87,8 @@ fn fields(list: &str, headers: &[Header]) -> Result<Vec<(HeaderName, HeaderValue
     headers.iter().enumerate().map(one).collect()
 }
 
-fn editable(field: &str, name: &str) -> Result<HeaderName, Invalid> {
+/// As [`header_name`], for a field that is not the proxy's own.
+pub(super) fn editable(field: &str, name: &str) -> Result<HeaderName, Invalid> {
     let parsed = header_name(field, name)?;
     if parsed == HOST {
         return Err(Invalid::new(
@@ -114,6 +115,21 @@ pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Invalid
         let message = format!("{name:?} is not a header field name; use letters, digits and `-`");
         Invalid::new(field, message)
     })
+}
+
+/// Removes what a client wrote under names that CGI-like backends take for `name`: `x_user` for
+/// `x-user`.
+pub(super) fn remove_look_alikes(headers: &mut HeaderMap, name: &HeaderName) {
+    let with_underscore = |name: &HeaderName| name.as_str().contains('_');
+    if !with_underscore(name) && !headers.keys().any(with_underscore) {
+        return;
+    }
+    let plain = name.as_str().replace('_', "-");
+    let is_like = |other: &&HeaderName| *other != name && other.as_str().replace('_', "-") == plain;
+    let found: Vec<HeaderName> = headers.keys().filter(is_like).cloned().collect();
+    for other in found {
+        headers.remove(other);
+    }
 }
 
 fn value(field: &str, value: &str) -> Result<HeaderValue, Invalid> {

@@ -66,13 +66,15 @@ impl IpAccess {
 /// Sorted ranges that do not overlap, first and last address included. IPv4 and IPv6 are kept
 /// apart, so that `::/0` does not mean IPv4.
 #[derive(Debug, Default)]
-struct Ranges {
+pub struct Ranges {
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
 }
 
 impl Ranges {
-    fn parse(field: &str, list: &[String]) -> Result<Self, Invalid> {
+    /// # Errors
+    /// An entry of the list in `field` is no address and no network, or there are too many.
+    pub fn parse(field: &str, list: &[String]) -> Result<Self, Invalid> {
         if list.len() > MAX_ENTRIES {
             let message = format!("{} entries, at most {MAX_ENTRIES}; merge networks", list.len());
             return Err(Invalid::new(field, message));
@@ -98,7 +100,7 @@ impl Ranges {
         Ok(ranges)
     }
 
-    fn contains(&self, ip: IpAddr) -> bool {
+    pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
             IpAddr::V4(ip) => contains(&self.v4, ip.to_bits()),
             IpAddr::V6(ip) => contains(&self.v6, ip.to_bits()),

@@ -8,27 +8,49 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::services::ServiceId;
+use crate::services::store::Store;
 
-pub mod basic_auth;
+pub mod authentication;
+pub mod authorization;
+pub mod bandwidth;
+pub mod certificate;
+pub mod concurrency;
+pub mod consumer;
 pub mod cors;
 pub mod direct_response;
 pub mod duration;
 pub mod exchange;
+pub mod expression;
 pub mod external_auth;
 pub mod header_edits;
+pub mod identity;
+pub mod identity_concurrency;
+pub mod identity_limit;
 pub mod ip_access;
+pub mod jwt;
+pub mod limit_key;
+pub mod mode;
 pub mod path_modifier;
+pub mod place;
 pub mod rate_limit;
+pub mod readings;
 pub mod redirect;
 pub mod request_headers;
+pub mod request_parts;
 pub mod response_headers;
 pub mod rewrite;
+pub mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod told;
 
-pub use exchange::{Client, Exchange, Lent, Quota, Reply, RequestHead, ResponseHead, Scheme};
+pub use exchange::{
+    Client, Exchange, Lent, Quota, Reply, RequestHead, ResponseHead, RouteRef, Scheme,
+};
+pub use mode::{Mode, Shadowed};
 
 /// One behaviour that can be put on a rule.
 pub trait Policy: Sized {
@@ -59,6 +81,14 @@ pub struct Refs {
     pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The services that the Spec names, by the field that does.
     pub services: Services,
+    /// The Consumers of the namespace, for a Spec that asks who they are; None: there are none.
+    pub consumers: Option<Arc<consumer::Consumers>>,
+    /// The keys that issuers publish, by the part of the Spec that says where.
+    pub keys: BTreeMap<jwt::Remote, jwt::RemoteKeys>,
+    /// Where limits are counted, if the Spec names a store. The same store is the same `Arc`.
+    pub store: Option<Arc<dyn Store>>,
+    /// Tidegate pods that are ready; 0 where nobody counts them, which is as good as one.
+    pub replicas: u32,
 }
 
 /// Services by the field that names them.
@@ -166,8 +196,10 @@ macro_rules! policies {
 }
 
 policies! {
-    gates: IpAccess(ip_access), Cors(cors), RateLimit(rate_limit), BasicAuth(basic_auth),
-        ExternalAuth(external_auth);
+    gates: IpAccess(ip_access), Cors(cors), RateLimit(rate_limit), Concurrency(concurrency),
+        Authentication(authentication), Authorization(authorization), ExternalAuth(external_auth),
+        IdentityLimit(identity_limit), IdentityConcurrency(identity_concurrency),
+        Bandwidth(bandwidth);
     transforms: RequestHeaders(request_headers), ResponseHeaders(response_headers),
         Rewrite(rewrite), Redirect(redirect), DirectResponse(direct_response);
 }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{Client, Exchange, Lent, Policy, Reply, RequestHead, Scheme};
+use super::{Client, Exchange, Lent, Policy, Reply, RequestHead, Scheme, limit_key, rate_limit};
 use crate::reason::Reason;
 use crate::services::{Answer, Limits, ServiceId, Services};
 
@@ -28,6 +28,7 @@ pub fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> RequestHead {
         path: uri.path().into(),
         query: uri.query().map(Into::into),
         headers: map,
+        told: None,
         upstream_host: None,
     }
 }
@@ -70,6 +71,19 @@ impl Lent for Nothing {
     fn body(&self, _: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
         Box::pin(ready(Ok(Bytes::new())))
     }
+}
+
+/// One limit that all requests share, counted here.
+pub fn rate_limit(requests: i64, window: &str) -> rate_limit::Spec {
+    let all = limit_key::Part { r#type: limit_key::PartType::All, name: None };
+    let limit = rate_limit::spec::Limit {
+        name: "all".into(),
+        requests,
+        window: window.into(),
+        key: vec![all],
+        ..Default::default()
+    };
+    rate_limit::Spec { object: "ns/limit".into(), limits: vec![limit], ..Default::default() }
 }
 
 /// What a policy that never waits does to a request.

@@ -1,6 +1,6 @@
 //! Accepting connections on one socket of one worker.
 
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,22 +34,22 @@ pub async fn run(
         tokio::select! {
             biased;
             _ = &mut closed => break,
-            accepted = next(&worker, &listener) => serve(&worker, port, accepted),
+            (stream, peer) = next(&worker, &listener) => serve(&worker, port, stream, peer),
         }
     }
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        serve(&worker, port, stream);
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        serve(&worker, port, stream, peer);
     }
 }
 
-fn serve(worker: &Rc<Worker>, port: u16, stream: TcpStream) {
+fn serve(worker: &Rc<Worker>, port: u16, stream: TcpStream, peer: SocketAddr) {
     // Counted before it is served, so that the next one meets the cap.
     let counted = Counted::new(&worker.common, |common| &common.connections);
-    spawn_local(timed(server::serve(Rc::clone(worker), port, stream, counted)));
+    spawn_local(timed(server::serve(Rc::clone(worker), port, stream, peer, counted)));
 }
 
 /// The next connection. Errors that pass are waited out: the queue is the kernel's meanwhile.
-async fn next(worker: &Worker, listener: &TcpListener) -> TcpStream {
+async fn next(worker: &Worker, listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         let common = &worker.common;
         if common.connections.load(Ordering::Acquire) >= common.connection_cap {
@@ -57,7 +57,7 @@ async fn next(worker: &Worker, listener: &TcpListener) -> TcpStream {
             continue;
         }
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting pauses");

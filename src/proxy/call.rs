@@ -93,7 +93,8 @@ impl Call<'_> {
             bytes if bytes.is_empty() => RequestBody::Empty,
             bytes => RequestBody::Full(bytes.clone()),
         };
-        let response = link.send(&head, body, &mut |_, _| {}).await.map_err(|error| {
+        let sent = async { link.send(&head, body, &mut |_, _| {})?.await }.await;
+        let response = sent.map_err(|error| {
             tracing::debug!(%error, backend = ?self.backend.key, "a call of a policy broke");
             match error {
                 SendError::Protocol(_) => Failed::Finally(Reason::UpstreamProtocol),

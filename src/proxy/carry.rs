@@ -13,13 +13,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock;
+use super::http1::spare;
+use super::paced::Lanes;
+use super::timer::poll_until;
 use crate::reason::Reason;
 
 /// Bytes that are read at once, and the most that one way holds.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = spare::SIZE;
 
 thread_local! {
     /// Where bytes are on their way from a source to its sink, in one poll.
@@ -57,34 +59,14 @@ impl Progress {
 
     /// Returns once nothing has passed for `idle`; never for zero.
     pub async fn silent(&self, idle: Duration) {
-        let mut silence = Silence::new(idle);
-        poll_fn(|cx| silence.poll(cx, self)).await;
-    }
-}
-
-/// Waits for silence. The timer is moved only when it fires: progress costs nothing.
-struct Silence {
-    idle: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Silence {
-    /// Zero: silence of any length is fine.
-    fn new(idle: Duration) -> Self {
-        let sleep = (!idle.is_zero()).then(|| Box::pin(sleep(idle)));
-        Silence { idle, sleep }
+        poll_fn(|_| self.poll_silent(idle)).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
-        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
-        while sleep.as_mut().poll(cx).is_ready() {
-            let left = self.idle.saturating_sub(progress.silence());
-            if left.is_zero() {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(Instant::now() + left);
+    fn poll_silent(&self, idle: Duration) -> Poll<()> {
+        if idle.is_zero() {
+            return Poll::Pending;
         }
-        Poll::Pending
+        poll_until(self.last.get().saturating_add(clock::millis(idle)))
     }
 }
 
@@ -95,6 +77,8 @@ impl Silence {
 /// [`Reason::ClientGone`] and [`Reason::UpstreamReset`] say which side broke, and
 /// [`Reason::IdleTimeout`] that both were silent. Both sides should be reset then, so that
 /// neither takes it for a regular end.
+///
+/// Its task has to be [`timed`](super::timer::timed).
 pub async fn carry<C, B>(
     client: &mut C,
     backend: &mut B,
@@ -105,8 +89,25 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Way::default(), Way::default());
-    let mut silence = Silence::new(idle);
+    carry_paced(client, backend, progress, idle, Default::default()).await
+}
+
+/// The same, where bytes from the client and to it stand in lines.
+///
+/// # Errors
+/// Those of [`carry`].
+pub async fn carry_paced<C, B>(
+    client: &mut C,
+    backend: &mut B,
+    progress: &Progress,
+    idle: Duration,
+    lanes: [Lanes; 2],
+) -> Result<(), Reason>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let [mut up, mut down] = lanes.map(|lanes| Way { lanes, ..Way::default() });
     poll_fn(|cx| {
         let count = |bytes| progress.count(&progress.received, bytes);
         let up = up.poll(cx, client, backend, count).map_err(|_| Reason::ClientGone)?;
@@ -116,7 +117,7 @@ where
             (Poll::Ready(End::Passed), Poll::Ready(End::Passed)) => Poll::Ready(Ok(())),
             (Poll::Ready(End::Refused), Poll::Ready(_)) => Poll::Ready(Err(Reason::UpstreamReset)),
             (Poll::Ready(_), Poll::Ready(End::Refused)) => Poll::Ready(Err(Reason::ClientGone)),
-            _ => silence.poll(cx, progress).map(|()| Err(Reason::IdleTimeout)),
+            _ => progress.poll_silent(idle).map(|()| Err(Reason::IdleTimeout)),
         }
     })
     .await
@@ -130,12 +131,15 @@ struct Way {
     held: Vec<u8>,
     /// How much of that it has taken.
     at: usize,
+    lanes: Lanes,
 }
 
 #[derive(Clone, Copy, Default)]
 enum State {
     #[default]
     Reading,
+    /// What is held passes at this moment of [`clock::ms`].
+    Waiting(u64),
     /// The sink has to take what is held, and then to let it go: TLS takes bytes before the
     /// socket does.
     Writing,
@@ -177,12 +181,31 @@ impl Way {
                     Ok(()) => State::Ended(End::Passed),
                     Err(_) => State::Ended(End::Refused),
                 },
-                State::Writing => match ready!(self.write_held(cx, sink)) {
-                    true => {
-                        count(0);
-                        State::Reading
+                State::Writing => {
+                    let was_slow = !self.held.is_empty();
+                    match ready!(self.write_held(cx, sink)) {
+                        true => {
+                            // That the sink takes it at last is progress too.
+                            if was_slow {
+                                count(0);
+                            }
+                            State::Reading
+                        }
+                        false => State::Ended(End::Refused),
                     }
-                    false => State::Ended(End::Refused),
+                }
+                State::Waiting(due) => {
+                    // Who waits for a turn is not silent.
+                    count(0);
+                    ready!(poll_until(due));
+                    State::Writing
+                }
+                State::Reading if !self.lanes.is_free() => match ready!(self.hold(cx, source))? {
+                    0 => State::Closing,
+                    read => {
+                        count(read);
+                        State::Waiting(self.lanes.reserve(read))
+                    }
                 },
                 State::Reading => match ready!(self.pass(cx, source, sink))? {
                     0 => State::Closing,
@@ -222,6 +245,21 @@ impl Way {
         })
     }
 
+    /// Reads once, no more than may pass at once, and holds it. How much was read.
+    fn hold<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+    ) -> Poll<Result<usize, Broken>> {
+        PASSING.with_borrow_mut(|passing| {
+            let most = passing.len().min(self.lanes.most_at_once());
+            let mut buffer = ReadBuf::new(&mut passing[..most]);
+            ready!(Pin::new(source).poll_read(cx, &mut buffer)).map_err(|_| Broken)?;
+            self.held.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
     /// Gives the sink what is held, and frees that. Whether the sink is good.
     fn write_held<D: AsyncWrite + Unpin>(
         &mut self,
@@ -246,6 +284,7 @@ mod tests {
     use tokio::join;
 
     use super::*;
+    use crate::proxy::timer::timed;
 
     /// Carries between small pipes while `script` plays client and backend. How the stream
     /// ended, and what was received and sent.
@@ -261,7 +300,7 @@ mod tests {
             drop((client_side, backend_side));
             end
         };
-        let (end, ()) = join!(carrying, script(client, backend));
+        let (end, ()) = timed(async { join!(carrying, script(client, backend)) }).await;
         (end, progress.received.get(), progress.sent.get())
     }
 

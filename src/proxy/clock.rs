@@ -44,6 +44,17 @@ pub fn ms_of(moment: Instant) -> u64 {
     millis(moment.saturating_duration_since(*START)).saturating_add(1)
 }
 
+/// Nanoseconds since the first call in this process.
+pub fn nanos() -> u64 {
+    let past = now().saturating_duration_since(*START);
+    past.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(past.subsec_nanos()))
+}
+
+/// The first moment of [`ms`] that is not before one of [`nanos`].
+pub fn ms_of_nanos(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000_000).saturating_add(1)
+}
+
 /// The moment of [`ms`] that comes after `time`.
 pub fn ms_after(time: Duration) -> u64 {
     ms().saturating_add(millis(time))
@@ -97,6 +108,16 @@ mod tests {
         assert!((before..=unix_ms()).contains(&told[0]));
         assert!(told[1] <= unix_ms(), "asked again after a second");
         assert_eq!(unix_ms_at(start + Duration::from_millis(1500)), told[1] + 500);
+    }
+
+    #[test]
+    fn a_moment_in_nanoseconds_is_never_before_its_time_in_milliseconds() {
+        let before = nanos();
+        assert!(ms_of_nanos(before) >= known_ms());
+        assert!(ms_of_nanos(before) <= known_ms() + 1);
+        assert_eq!([0, 1, 1_000_000, 1_000_001].map(ms_of_nanos), [1, 2, 2, 3]);
+        assert_eq!(ms_of_nanos(u64::MAX), u64::MAX.div_ceil(1_000_000) + 1);
+        assert!(nanos() >= before);
     }
 
     #[test]

@@ -14,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{self, millis};
 use super::config::Limits;
-use super::http1::buffered::Socket;
 use super::wire::Wire;
 
 /// How long a client may still send after its last answer.
@@ -188,12 +187,6 @@ impl Drop for Held {
 pub struct Io {
     pub wire: Wire,
     pub timeline: Rc<Timeline>,
-}
-
-impl Socket for Io {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_readable(cx)
-    }
 }
 
 impl AsyncRead for Io {

@@ -67,7 +67,7 @@ pub async fn dial(
     http1: bool,
 ) -> Result<Dialed, DialError> {
     let tcp = TcpStream::connect(addr).await?;
-    tune(&tcp)?;
+    tune(&SockRef::from(&tcp))?;
     match protocol {
         BackendProtocol::Http1 => Ok(Dialed::Http1(Conn::new(Wire::plain(tcp)))),
         BackendProtocol::H2c => start_http2(Wire::plain(tcp)).await,
@@ -96,21 +96,22 @@ pub async fn open(addr: SocketAddr, protocol: &BackendProtocol) -> io::Result<Wi
         }
     };
     let tcp = TcpStream::connect(addr).await?;
-    tune(&tcp)?;
+    tune(&SockRef::from(&tcp))?;
     let Some(tls) = tls else { return Ok(Wire::plain(tcp)) };
     let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector.connect(tls.server_name.clone(), Peeked::from(tcp)).await?;
     Ok(Wire::tls(stream))
 }
 
-/// No waiting for more bytes to send; a dead peer is noticed within about a minute.
-pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+/// No waiting for more bytes to send; a dead peer is noticed within about a minute. Connections
+/// that are accepted have it from their listening socket.
+pub fn tune(tcp: &SockRef<'_>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    tcp.set_nodelay(true)?;
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    tcp.set_tcp_nodelay(true)?;
+    tcp.set_tcp_keepalive(&keepalive)
 }
 
 fn client_config(tls: &BackendTls, http1: bool) -> Arc<ClientConfig> {

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -23,7 +24,7 @@ use super::incoming::Incoming;
 use super::journey::Journey;
 use super::outgoing::Outgoing;
 use super::permit::Permitted;
-use super::pool::{Link, Want};
+use super::pool::{Link, Sending, Want};
 use super::replay::Source;
 use super::request_body::{Gate, Upload};
 use super::retry::{Failure, Next, Tries};
@@ -188,8 +189,11 @@ impl Forward<'_> {
         }
         let was_kept = link.is_kept;
         let mut interim = |status, headers: &HeaderMap| self.interim(status, headers);
-        let sending = link.send(&self.outgoing, source.body(), &mut interim);
-        match self.head(sending).await? {
+        let answer = match link.send(&self.outgoing, source.body(), &mut interim) {
+            Ok(sending) => self.head(sending).await?,
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(response) => Ok(Answer { response, link, in_flight }),
             Err(error) => Err(self.broken(&error, was_kept)),
         }
@@ -243,30 +247,34 @@ impl Forward<'_> {
     }
 
     /// Waits for the head of the answer; the time counts from the end of the request's body.
-    async fn head<T>(&self, sending: impl Future<Output = T>) -> Result<T, Failed> {
-        let mut sending = std::pin::pin!(sending);
+    fn head<'s>(
+        &'s self,
+        mut sending: Sending<'s>,
+    ) -> impl Future<Output = Result<Result<Response<Incoming>, SendError>, Failed>> + 's {
         let mut sent = 0;
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = sending.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            if let Some(deadline) = self.timeouts.deadline
-                && timer::poll_until(deadline).is_ready()
-            {
-                return Poll::Ready(Err(Reason::RequestTimeout.into()));
-            }
-            let Some(limit) = self.timeouts.backend else { return Poll::Pending };
-            if sent == 0 {
-                sent = clock::known_ms();
-            }
-            // While there is no end it is looked at again later: the body may end without this
-            // task being polled.
-            let from = self.upload.ended().map_or_else(clock::known_ms, |ended| ended.max(sent));
-            ready!(timer::poll_until(from.saturating_add(clock::millis(limit))));
-            let failure = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
-            Poll::Ready(Err(Failed { reason: Reason::BackendTimeout, failure }))
+        poll_fn(move |cx| match Pin::new(&mut sending).poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_late(&mut sent).map(Err),
         })
-        .await
+    }
+
+    /// Ready when the answer is waited for no longer. `sent` is when the waiting began.
+    fn poll_late(&self, sent: &mut u64) -> Poll<Failed> {
+        if let Some(deadline) = self.timeouts.deadline
+            && timer::poll_until(deadline).is_ready()
+        {
+            return Poll::Ready(Reason::RequestTimeout.into());
+        }
+        let Some(limit) = self.timeouts.backend else { return Poll::Pending };
+        if *sent == 0 {
+            *sent = clock::known_ms();
+        }
+        // While there is no end it is looked at again later: the body may end without this
+        // task being polled.
+        let from = self.upload.ended().map_or_else(clock::known_ms, |ended| ended.max(*sent));
+        ready!(timer::poll_until(from.saturating_add(clock::millis(limit))));
+        let failure = if self.timeouts.is_given { Failure::Late } else { Failure::Final };
+        Poll::Ready(Failed { reason: Reason::BackendTimeout, failure })
     }
 
     /// `None` if the whole exchange's time is over first.

@@ -4,71 +4,66 @@
 //! any other peer sends under these names is removed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::outline::{Outline, is_forwarded};
-use crate::policy::Scheme;
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::policy::told::{Common, FOR, REAL_IP, REQUEST_ID, Told};
+use crate::policy::{RequestHead, Scheme};
+use crate::telemetry::Page;
 
 /// What a connection tells of every request that comes by it.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The other end, in the form that people read.
     peer: IpAddr,
-    /// The same as text, made once.
-    address: HeaderValue,
     is_trusted: bool,
-    scheme: Scheme,
-    /// The port that users connect to.
-    port: u16,
+    /// The same as text with the rest, made once.
+    common: Arc<Common>,
 }
 
 impl Origin {
     pub fn new(peer: IpAddr, scheme: Scheme, port: u16, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = is_in(trusted, peer);
-        Origin { peer, address: value(&peer.to_string()), is_trusted, scheme, port }
+        let scheme = HeaderValue::from_static(scheme.as_str());
+        let common = Common::new(text(peer), scheme, self::port(port));
+        Origin { peer, is_trusted, common }
     }
 
-    /// Writes the fields and returns the client's address: the peer's, or, behind trusted proxies,
-    /// the last address in X-Forwarded-For that is not one of them. `authority` is Host, with the
-    /// port if the client wrote one.
-    pub fn apply(
+    /// Tells the backend of the client and returns the client's address: the peer's, or, behind
+    /// trusted proxies, the last address in X-Forwarded-For that is not one of them. `authority`
+    /// is Host, with the port if the client wrote one.
+    pub fn tell(
         &self,
-        headers: &mut HeaderMap,
+        head: &mut RequestHead,
         outline: &Outline,
         authority: HeaderValue,
         trusted: &[IpNet],
     ) -> IpAddr {
+        let headers = &mut head.headers;
+        if outline.has_request_id {
+            request_id(headers);
+        }
+        let id = (!outline.has_request_id).then(|| uuid(fastrand::u128(..)));
+        let told = Told { common: Arc::clone(&self.common), authority, id };
         if !self.is_trusted {
             if outline.has_forwarded {
                 remove_all(headers);
             }
-            headers.insert(FOR, self.address.clone());
-            headers.insert(REAL_IP, self.address.clone());
-            headers.insert(PROTO, HeaderValue::from_static(self.scheme.as_str()));
-            headers.insert(HOST, authority);
-            headers.insert(PORT, port(self.port));
+            head.told = Some(told);
             return self.peer;
         }
+        let address = &self.common.address;
         let client = client_behind(headers, self.peer, |ip| is_in(trusted, ip));
-        append_for(headers, &self.address);
+        append_for(headers, address);
         let is_peer = client == self.peer;
-        let real = if is_peer { self.address.clone() } else { value(&client.to_string()) };
+        let real = if is_peer { address.clone() } else { text(client) };
         headers.insert(REAL_IP, real);
-        let proto = || HeaderValue::from_static(self.scheme.as_str());
-        headers.entry(PROTO).or_insert_with(proto);
-        headers.entry(HOST).or_insert(authority);
-        headers.entry(PORT).or_insert_with(|| port(self.port));
+        told.put_missing(headers);
         client
     }
 }
@@ -85,8 +80,12 @@ fn port(port: u16) -> HeaderValue {
     }
 }
 
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+/// The address as people write it.
+fn text(ip: IpAddr) -> HeaderValue {
+    // The formatter of the standard library takes ten times as long.
+    let mut text = Page::new("255.255.255.255".len() + 1);
+    text.ip(ip);
+    HeaderValue::from_bytes(text.filled()).expect("an address is visible")
 }
 
 /// Walks X-Forwarded-For from the right, as far as the hops are trusted.
@@ -131,46 +130,53 @@ fn remove_all(headers: &mut HeaderMap) {
     }
 }
 
-/// The request's identifier: the client's, if it is 1 to 128 visible ASCII characters, or a new
-/// random UUID (version 4).
-pub fn request_id(headers: &mut HeaderMap) -> &HeaderValue {
+/// Puts a new identifier in the place of the client's, unless that is 1 to 128 visible ASCII
+/// characters.
+fn request_id(headers: &mut HeaderMap) {
     let is_sane = |id: &HeaderValue| {
         (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    let new = || {
+    if let Entry::Occupied(mut ids) = headers.entry(REQUEST_ID)
+        && !is_sane(ids.get())
+    {
         let id = HeaderValue::from_bytes(&uuid(fastrand::u128(..)));
-        id.expect("hexadecimal digits are visible")
-    };
-    match headers.entry(REQUEST_ID) {
-        Entry::Vacant(none) => none.insert(new()),
-        Entry::Occupied(mut ids) => {
-            if !is_sane(ids.get()) {
-                ids.insert(new());
-            }
-            ids.into_mut()
-        }
+        ids.insert(id.expect("hexadecimal digits are visible"));
     }
 }
 
-/// RFC 9562, 5.4, as text.
+/// A random UUID (version 4): RFC 9562, 5.4, as text.
 fn uuid(random: u128) -> [u8; 36] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = random & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let [a, b, c, d] = [96, 64, 32, 0].map(|shift| hexadecimal((bits >> shift) as u32));
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (n, byte) in bits.to_be_bytes().into_iter().enumerate() {
-        // After 4, 6, 8 and 10 bytes stands a dash.
-        at += usize::from(matches!(n, 4 | 6 | 8 | 10));
-        text[at] = DIGITS[usize::from(byte >> 4)];
-        text[at + 1] = DIGITS[usize::from(byte & 0xf)];
-        at += 2;
-    }
+    text[..8].copy_from_slice(&a);
+    text[9..13].copy_from_slice(&b[..4]);
+    text[14..18].copy_from_slice(&b[4..]);
+    text[19..23].copy_from_slice(&c[..4]);
+    text[24..28].copy_from_slice(&c[4..]);
+    text[28..].copy_from_slice(&d);
     text
+}
+
+/// Eight digits at once, a byte for each.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & (0xf * EACH);
+    // 1 for each that is a letter.
+    let letters = (digits + 6 * EACH) >> 4 & EACH;
+    let from_zero = u64::from(b'0') * EACH;
+    let to_letters = u64::from(b'a' - b'0' - 10);
+    (digits + from_zero + letters * to_letters).to_be_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::testing::head;
+    use crate::policy::told::{HOST, PORT, PROTO};
 
     fn client(peer: &str, trusted: &[&str], forwarded_for: &[&'static str]) -> (String, String) {
         let mut headers = HeaderMap::new();
@@ -181,9 +187,11 @@ mod tests {
         let origin = Origin::new(peer.parse().unwrap(), Scheme::Https, 443, &nets);
         let outline = Outline::of(&headers);
         let authority = HeaderValue::from_static("a:8443");
-        let ip = origin.apply(&mut headers, &outline, authority, &nets);
-        assert_eq!(headers[REAL_IP], ip.to_string());
-        (ip.to_string(), headers[FOR].to_str().unwrap().to_owned())
+        let mut head = RequestHead { headers, ..head("GET", "http://a/", &[]) };
+        let ip = origin.tell(&mut head, &outline, authority, &nets);
+        head.tell();
+        assert_eq!(head.headers[REAL_IP], ip.to_string());
+        (ip.to_string(), head.headers[FOR].to_str().unwrap().to_owned())
     }
 
     fn pair(a: &str, b: &str) -> (String, String) {
@@ -214,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for ip in ["0.0.0.0", "9.10.99.100", "255.255.255.255", "2001:db8::1", "::"] {
+            assert_eq!(text(ip.parse().unwrap()), ip);
+        }
+    }
+
+    #[test]
     fn fields_of_the_family_are_removed_and_set_anew() {
         let mut headers = HeaderMap::new();
         for name in ["x-forwarded-prefix", "x-forwarded-host", "forwarded", "x-forwarded-user"] {
@@ -221,11 +236,15 @@ mod tests {
         }
         let origin = Origin::new([192, 0, 2, 1].into(), Scheme::Http, 8080, &[]);
         let outline = Outline::of(&headers);
-        origin.apply(&mut headers, &outline, HeaderValue::from_static("a.b"), &[]);
-        assert_eq!(headers[HOST], "a.b");
-        assert_eq!(headers[PROTO], "http");
-        assert_eq!(headers[PORT], "8080");
-        assert_eq!(headers.len(), 5);
+        let mut head = RequestHead { headers, ..head("GET", "http://a/", &[]) };
+        origin.tell(&mut head, &outline, HeaderValue::from_static("a.b"), &[]);
+        assert!(head.headers.is_empty(), "they are kept aside");
+        head.tell();
+        assert_eq!(head.headers[HOST], "a.b");
+        assert_eq!(head.headers[PROTO], "http");
+        assert_eq!(head.headers[PORT], "8080");
+        assert_eq!(head.headers[REQUEST_ID].len(), 36);
+        assert_eq!(head.headers.len(), 6);
     }
 
     #[test]
@@ -233,7 +252,8 @@ mod tests {
         let id = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_str(text).unwrap());
-            request_id(&mut headers).clone()
+            request_id(&mut headers);
+            headers.remove(REQUEST_ID).unwrap()
         };
         assert_eq!(id("abc-1"), "abc-1");
         assert_ne!(id("a b"), "a b");
@@ -241,6 +261,8 @@ mod tests {
         assert_ne!(id(&"x".repeat(129)), "x".repeat(129));
         assert_eq!(&uuid(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(&uuid(0), b"00000000-0000-4000-8000-000000000000");
+        let digits = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        assert_eq!(&uuid(digits), b"01234567-89ab-4def-8123-456789abcdef");
     }
 
     #[test]
@@ -248,7 +270,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(REQUEST_ID, HeaderValue::from_static("a b"));
         headers.append(REQUEST_ID, HeaderValue::from_static("c"));
-        let id = request_id(&mut headers).clone();
-        assert_eq!(headers.get_all(REQUEST_ID).iter().collect::<Vec<_>>(), [&id]);
+        request_id(&mut headers);
+        assert_eq!(headers.get_all(REQUEST_ID).iter().count(), 1);
     }
 }

@@ -72,7 +72,9 @@ pub fn code(reason: Reason, status: StatusCode) -> Code {
         Reason::BackendTimeout | Reason::RequestTimeout | Reason::ClientTimeout => {
             Code::DeadlineExceeded
         }
-        Reason::RateLimited | Reason::HeadTooLarge => Code::ResourceExhausted,
+        Reason::RateLimited | Reason::TooManyConcurrent | Reason::HeadTooLarge => {
+            Code::ResourceExhausted
+        }
         Reason::Internal => Code::Internal,
         Reason::MethodNotImplemented => Code::Unimplemented,
         // Gateway API, GRPCRoute `backendRefs`: UNAVAILABLE for references that do not resolve.

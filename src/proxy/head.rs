@@ -41,16 +41,18 @@ pub struct Checked {
     pub authority: HeaderValue,
 }
 
-/// Checks a head and takes it over. The fields lose what belongs to the connection, and Host.
+/// Checks a head and takes it over, but for the target. The fields lose what belongs to the
+/// connection, and Host.
 pub fn check(
-    parts: Parts,
+    parts: &mut Parts,
     outline: &Outline,
     scheme: Scheme,
     limits: &Limits,
 ) -> Result<Checked, Refused> {
-    let Parts { method, uri, version, mut headers, extensions, .. } = parts;
+    let Parts { method, uri, version, headers, extensions, .. } = parts;
+    let version = *version;
     let is_tunnel = extensions.get::<hyper::ext::Protocol>().is_some();
-    if method == Method::CONNECT && !is_tunnel {
+    if *method == Method::CONNECT && !is_tunnel {
         return Err(Refused { reason: Reason::MethodNotImplemented, close: true });
     }
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
@@ -60,24 +62,34 @@ pub fn check(
         return Err(Reason::HeadTooLarge.into());
     }
     if outline.has_transfer_encoding {
-        check_framing(&headers, version)?;
+        check_framing(headers, version)?;
     }
-    let field = take_host(&mut headers)?;
+    let field = take_host(headers)?;
     let (host, port) = authority(uri.authority(), field.as_ref(), version)?;
     let authority = in_normal_form(field, &host, port);
     let path = normalise(uri.path())?.into();
     let query = uri.query().map(Into::into);
     if outline.has_hop_by_hop {
-        hop_by_hop::strip(&mut headers);
+        hop_by_hop::strip(headers);
     }
     if outline.has_underscore {
-        hop_by_hop::strip_look_alikes(&mut headers);
+        hop_by_hop::strip_look_alikes(headers);
     }
     if outline.cookies > 1 {
-        join_cookies(&mut headers);
+        join_cookies(headers);
     }
-    let head =
-        RequestHead { method, scheme, host, port, path, query, headers, upstream_host: None };
+    let (method, headers) = (std::mem::take(method), std::mem::take(headers));
+    let head = RequestHead {
+        method,
+        scheme,
+        host,
+        port,
+        path,
+        query,
+        headers,
+        told: None,
+        upstream_host: None,
+    };
     Ok(Checked { head, authority })
 }
 
@@ -147,7 +159,8 @@ fn in_normal_form(field: Option<HeaderValue>, host: &str, port: Option<u16>) -> 
 fn parse_authority(text: &str) -> Result<(Box<str>, Option<u16>), Reason> {
     let end = match text.strip_prefix('[') {
         Some(rest) => rest.find(']').ok_or(Reason::InvalidHost)? + 2,
-        None => text.find(':').unwrap_or(text.len()),
+        // Byte by byte: hosts are short.
+        None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at(end);
     let port = match rest.strip_prefix(':') {
@@ -159,7 +172,9 @@ fn parse_authority(text: &str) -> Result<(Box<str>, Option<u16>), Reason> {
     if !is_host(host) {
         return Err(Reason::InvalidHost);
     }
-    Ok((host.to_ascii_lowercase().into(), port))
+    let mut host: Box<str> = host.into();
+    host.make_ascii_lowercase();
+    Ok((host, port))
 }
 
 fn parse_port(digits: &str) -> Result<u16, Reason> {
@@ -214,9 +229,9 @@ mod tests {
         target: &str,
         fields: &[(&str, &str)],
     ) -> Result<RequestHead, Reason> {
-        let parts = parts(version, target, fields);
+        let mut parts = parts(version, target, fields);
         let outline = Outline::of(&parts.headers);
-        let checked = check(parts, &outline, Scheme::Http, &Limits::default());
+        let checked = check(&mut parts, &outline, Scheme::Http, &Limits::default());
         checked.map(|checked| checked.head).map_err(|refused| refused.reason)
     }
 
@@ -231,9 +246,9 @@ mod tests {
             ("a.example:0080", "a.example:80"),
             ("[::1]:443", "[::1]:443"),
         ] {
-            let parts = parts(Version::HTTP_11, "/", &[("host", field)]);
+            let mut parts = parts(Version::HTTP_11, "/", &[("host", field)]);
             let outline = Outline::of(&parts.headers);
-            let checked = check(parts, &outline, Scheme::Http, &Limits::default()).unwrap();
+            let checked = check(&mut parts, &outline, Scheme::Http, &Limits::default()).unwrap();
             assert_eq!(checked.authority, authority, "{field}");
         }
     }

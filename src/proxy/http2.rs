@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::http2::{Builder, Connection};
+use hyper::server::conn::http2::{self, Builder};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
@@ -21,6 +21,7 @@ use tokio::task::spawn_local;
 use super::clock::millis;
 use super::config::Limits;
 use super::conn::Io;
+use super::gather::Gather;
 use super::handle::{Via, handle};
 use super::response_body::{ResponseBody, Stall};
 use super::server::{Client, Graceful, drive};
@@ -35,13 +36,14 @@ pub async fn speak(client: &Rc<Client>, io: Io) {
         let (client, executor) = (Rc::clone(client), executor.clone());
         move |request: Request<Incoming>| {
             let via = Via::Http2(executor.expect());
-            // Boxed, as the engine moves it several times on its way to a task.
-            let answer = Box::pin(handle(Rc::clone(&client), request.map(Into::into), via));
+            // It is boxed: the engine moves it several times on its way to a task.
+            let answer = handle(&client, request.map(Into::into), via);
             answer.map(Ok::<_, Infallible>)
         }
     });
-    let connection = builder(limits, executor).serve_connection(TokioIo::new(io), service);
-    drive(client, pin!(connection)).await;
+    let io = Gather::new(io);
+    let engine = builder(limits, executor).serve_connection(TokioIo::new(io.share()), service);
+    drive(client, pin!(Connection { engine, io })).await;
 }
 
 fn builder(limits: &Limits, executor: StreamExecutor) -> Builder<StreamExecutor> {
@@ -62,7 +64,7 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> Builder<StreamExecutor>
     builder
 }
 
-impl<S> Graceful for Connection<TokioIo<Io>, S, StreamExecutor>
+impl<S> Graceful for http2::Connection<TokioIo<Gather<Io>>, S, StreamExecutor>
 where
     S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
     S::Future: 'static,
@@ -73,6 +75,39 @@ where
         self.graceful_shutdown();
     }
     const IS_SAFE: bool = true;
+}
+
+pin_project! {
+    /// The engine, and what it wrote while it was polled.
+    struct Connection<C> {
+        #[pin]
+        engine: C,
+        io: Gather<Io>,
+    }
+}
+
+impl<C: Graceful> Future for Connection<C> {
+    type Output = Result<(), C::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let ended = this.engine.poll(cx);
+        match this.io.poll_send(cx) {
+            Poll::Ready(Err(error)) if ended.is_pending() => {
+                tracing::debug!(%error, "a client's connection takes nothing any more");
+                Poll::Ready(Ok(()))
+            }
+            _ => ended,
+        }
+    }
+}
+
+impl<C: Graceful> Graceful for Connection<C> {
+    type Error = C::Error;
+    fn ask_to_move(self: Pin<&mut Self>) {
+        self.project().engine.ask_to_move();
+    }
+    const IS_SAFE: bool = C::IS_SAFE;
 }
 
 /// Runs the engine's tasks on the worker's own thread.

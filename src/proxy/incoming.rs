@@ -20,6 +20,22 @@ pub enum Incoming {
     /// Of an endpoint's answer.
     Http1Answer(download::Body),
     Http2(hyper::body::Incoming),
+    /// Some of it was read, and put back.
+    Begun(Box<Begun>),
+}
+
+/// What was read of a body already, and the rest.
+#[derive(Debug)]
+pub struct Begun {
+    first: Option<Bytes>,
+    rest: Incoming,
+}
+
+impl Incoming {
+    /// Puts back what was read of a body.
+    pub fn begun(first: Bytes, rest: Incoming) -> Self {
+        Incoming::Begun(Box::new(Begun { first: Some(first), rest }))
+    }
 }
 
 /// Why a body ended before its end.
@@ -56,6 +72,10 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Incoming::Empty => Poll::Ready(None),
+            Incoming::Begun(begun) => match begun.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => Pin::new(&mut begun.rest).poll_frame(cx),
+            },
             Incoming::Http1(body) => body.poll_frame(cx),
             Incoming::Http1Answer(body) => body.poll_frame(cx),
             Incoming::Http2(body) => {
@@ -67,6 +87,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Incoming::Empty => true,
+            Incoming::Begun(begun) => begun.first.is_none() && begun.rest.is_end_stream(),
             Incoming::Http1(body) => body.is_end_stream(),
             Incoming::Http1Answer(body) => body.is_end_stream(),
             Incoming::Http2(body) => body.is_end_stream(),
@@ -76,6 +97,16 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Incoming::Empty => SizeHint::with_exact(0),
+            Incoming::Begun(begun) => {
+                let first = begun.first.as_ref().map_or(0, |first| first.len() as u64);
+                let rest = begun.rest.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + first);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + first);
+                }
+                hint
+            }
             Incoming::Http1(body) => body.size_hint(),
             Incoming::Http1Answer(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),

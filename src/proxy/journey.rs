@@ -8,21 +8,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::clock;
 use super::conn::Held;
-use super::forwarded::REQUEST_ID;
 use super::server::Client;
 use super::worker::Graph;
 use crate::graph::stats::Counts;
 use crate::graph::{BackendId, BackendKey, RouteStats, RuleId, RuleName};
-use crate::policy::RequestHead;
+use crate::policy::concurrency::Slot;
+use crate::policy::identity::Identity;
+use crate::policy::{RequestHead, Shadowed};
 use crate::reason::Reason;
-use crate::telemetry::{Outcome, Record};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+use crate::telemetry::{Outcome, Place, Record};
 
 /// The status that the log gives for a client that left before there was one.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -37,16 +35,19 @@ pub struct Journey {
     pub method: Method,
     pub host: Box<str>,
     pub path: Box<str>,
-    request_id: Option<HeaderValue>,
     pub client_ip: IpAddr,
     pub fields: Fields,
-    pub consumer: Option<Box<str>>,
+    pub identity: Option<Arc<Identity>>,
+    /// Its places in limits of concurrency, which it has until it is dropped.
+    pub slots: Vec<Arc<Slot>>,
+    /// What policies in Shadow mode would have done.
+    shadowed: Option<Box<Shadowed>>,
     pub status: Option<StatusCode>,
     /// The request speaks gRPC, and how the call ended.
     pub is_grpc: bool,
     pub grpc_status: Option<u8>,
     pub reason: Option<Reason>,
-    pub section: Option<Arc<str>>,
+    section: Option<Arc<str>>,
     pub route: Route,
     pub endpoint: Option<SocketAddr>,
     pub attempts: u32,
@@ -60,18 +61,35 @@ pub struct Journey {
 /// Fields of the request that the log repeats.
 #[derive(Debug, Default)]
 pub struct Fields {
+    /// The request's identifier, if it was made here.
+    made_id: Option<[u8; 36]>,
+    request_id: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
 }
 
 impl Fields {
-    fn of(headers: &HeaderMap) -> Self {
-        Fields {
-            user_agent: headers.get(USER_AGENT).cloned(),
-            referer: headers.get(REFERER).cloned(),
-            traceparent: headers.get(TRACEPARENT).cloned(),
+    fn of(head: &RequestHead) -> Self {
+        let made_id = head.told.as_ref().and_then(|told| told.id);
+        let mut fields = Fields { made_id, ..Fields::default() };
+        // One pass is cheaper than a lookup for each: that hashes a name.
+        for (name, value) in &head.headers {
+            let field = match name.as_str() {
+                "x-request-id" => &mut fields.request_id,
+                "user-agent" => &mut fields.user_agent,
+                "referer" => &mut fields.referer,
+                "traceparent" => &mut fields.traceparent,
+                _ => continue,
+            };
+            field.get_or_insert_with(|| value.clone());
         }
+        fields
+    }
+
+    fn id(&self) -> &[u8] {
+        let made = self.made_id.as_ref().map(<[u8; 36]>::as_slice);
+        made.or(bytes(&self.request_id)).unwrap_or_default()
     }
 }
 
@@ -134,10 +152,11 @@ impl Journey {
             method,
             host: Box::default(),
             path: Box::default(),
-            request_id: None,
             client_ip: client.peer.ip().to_canonical(),
             fields: Fields::default(),
-            consumer: None,
+            identity: None,
+            slots: Vec::new(),
+            shadowed: None,
             status: None,
             is_grpc: false,
             grpc_status: None,
@@ -153,6 +172,22 @@ impl Journey {
         })
     }
 
+    /// Notes where the listener's section is known, if somebody is going to read it: all workers
+    /// share its name, and counting who has it takes it from the others' caches.
+    pub fn note_section(&mut self, name: &Arc<str>) {
+        if self.client.worker.telemetry.logs() {
+            self.section = Some(Arc::clone(name));
+        }
+    }
+
+    /// Notes what policies in Shadow mode would have done, and counts it.
+    pub fn note_shadowed(&mut self, shadowed: Option<Box<Shadowed>>) {
+        for (kind, reason) in shadowed.iter().flat_map(|shadowed| &shadowed.answers) {
+            self.client.worker.telemetry.policy_would_answer(*kind, *reason);
+        }
+        self.shadowed = shadowed;
+    }
+
     /// Notes a head that was accepted, as the client sent it, if somebody is going to read it.
     pub fn note(&mut self, head: &RequestHead) {
         if !self.client.worker.telemetry.logs() {
@@ -160,13 +195,12 @@ impl Journey {
         }
         self.host = head.host.clone();
         self.path = head.path.clone();
-        self.request_id = head.headers.get(REQUEST_ID).cloned();
-        self.fields = Fields::of(&head.headers);
+        self.fields = Fields::of(head);
     }
 }
 
-fn text(value: &Option<HeaderValue>) -> Option<&str> {
-    value.as_ref().and_then(|value| value.to_str().ok())
+fn bytes(value: &Option<HeaderValue>) -> Option<&[u8]> {
+    value.as_ref().map(HeaderValue::as_bytes)
 }
 
 impl Drop for Journey {
@@ -187,29 +221,51 @@ impl Drop for Journey {
             bytes_received: self.received,
             bytes_sent: self.sent,
         };
-        let outcome = Outcome { counts, reason, protocol: self.protocol, stats };
+        let consumer = self.identity.as_ref().and_then(|who| who.consumer.as_deref());
+        let outcome = Outcome { counts, reason, protocol: self.protocol, stats, consumer };
         client.worker.telemetry.request_done(&outcome, || Record {
-            start_ms: self.start_ms,
-            request_id: text(&self.request_id).unwrap_or_default(),
-            client_ip: self.client_ip,
-            peer: client.peer,
+            place: Place {
+                start_ms: self.start_ms,
+                client_ip: self.client_ip,
+                peer: client.peer,
+                listener_port: client.public_port,
+                section: self.section.as_deref().unwrap_or_default(),
+                rule,
+                backend,
+                endpoint: self.endpoint,
+                attempts: self.attempts,
+                tls_version: client.tls.as_ref().and_then(|tls| tls.version),
+                sni: client.sni(),
+            },
+            request_id: self.fields.id(),
             method: &self.method,
             scheme: client.scheme(),
             host: &self.host,
             path: &self.path,
             grpc_status: self.grpc_status.filter(|_| self.is_grpc),
-            listener_port: client.public_port,
-            section: self.section.as_deref().unwrap_or_default(),
-            rule,
-            backend,
-            endpoint: self.endpoint,
-            attempts: self.attempts,
-            user_agent: text(&self.fields.user_agent),
-            referer: text(&self.fields.referer),
-            traceparent: text(&self.fields.traceparent),
-            tls_version: client.tls.as_ref().and_then(|tls| tls.version),
-            sni: client.sni(),
-            consumer: self.consumer.as_deref(),
+            user_agent: bytes(&self.fields.user_agent),
+            referer: bytes(&self.fields.referer),
+            traceparent: bytes(&self.fields.traceparent),
+            consumer: self.identity.as_ref().map(|who| who.name()),
+            shadow: self.shadowed.as_ref().map_or(&[], |shadowed| &shadowed.answers),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::told::{Common, Told};
+
+    #[test]
+    fn the_log_repeats_fields_of_the_client_and_the_identifier_that_the_backend_gets() {
+        let fields = [("x-request-id", "sent"), ("user-agent", "a"), ("user-agent", "b")];
+        let mut head = crate::policy::testing::head("GET", "http://a.example/", &fields);
+        let sent = Fields::of(&head);
+        assert_eq!((sent.id(), bytes(&sent.user_agent)), (&b"sent"[..], Some(&b"a"[..])));
+        let value = HeaderValue::from_static;
+        let common = Common::new(value("192.0.2.1"), value("http"), value("80"));
+        head.told = Some(Told { common, authority: value("a.example"), id: Some([b'7'; 36]) });
+        assert_eq!(Fields::of(&head).id(), [b'7'; 36]);
     }
 }

@@ -16,17 +16,18 @@ use http_body::Body;
 
 use super::call::call;
 use super::incoming::{BodyError, Incoming};
+use super::server::Client;
 use super::timer::timeout;
-use super::worker::Worker;
 use crate::graph::RouteGraph;
 use crate::policy::Lent;
+use crate::policy::certificate::Names;
 use crate::reason::Reason;
 use crate::services::{Answer, Limits, ServiceId, Services};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Lender<'a> {
-    worker: &'a Worker,
+    client: &'a Client,
     graph: &'a RouteGraph,
     body: RefCell<ClientBody>,
 }
@@ -39,27 +40,35 @@ pub enum ClientBody {
     /// All of it.
     Kept(Bytes),
     /// Reading it failed, or somebody has it.
-    Gone,
+    Gone(Reason),
 }
 
 impl<'a> Lender<'a> {
-    pub fn new(worker: &'a Worker, graph: &'a RouteGraph, body: Incoming) -> Self {
-        Lender { worker, graph, body: RefCell::new(ClientBody::Unread(body)) }
+    pub fn new(client: &'a Client, graph: &'a RouteGraph, body: Incoming) -> Self {
+        Lender { client, graph, body: RefCell::new(ClientBody::Unread(body)) }
     }
 
     /// The body, for the backend.
     pub fn take(&self) -> ClientBody {
-        self.body.replace(ClientBody::Gone)
+        self.body.replace(ClientBody::Gone(Reason::Internal))
     }
 
     async fn whole(&self, most: usize) -> Result<Bytes, Reason> {
         let bytes = match self.take() {
-            ClientBody::Gone => return Err(Reason::Internal),
+            ClientBody::Gone(reason) => return Err(reason),
             ClientBody::Kept(bytes) => bytes,
             ClientBody::Unread(body) => {
-                let limits = &self.worker.config.limits;
-                let room = Room::new(&self.worker.common.kept_bytes, limits.kept_bytes);
-                collect(body, most, room, limits.request_body_idle).await?
+                let worker = &self.client.worker;
+                let limits = &worker.config.limits;
+                let room = Room::new(&worker.common.kept_bytes, limits.kept_bytes);
+                match collect(body, most, room, limits.request_body_idle).await {
+                    Ok(bytes) => bytes,
+                    Err(Stopped { reason, body }) => {
+                        let left = body.map_or(ClientBody::Gone(reason), ClientBody::Unread);
+                        self.body.replace(left);
+                        return Err(reason);
+                    }
+                }
             }
         };
         self.body.replace(ClientBody::Kept(bytes.clone()));
@@ -77,13 +86,17 @@ impl Services for Lender<'_> {
         request: Request<Bytes>,
         limits: Limits,
     ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
-        Box::pin(call(self.worker, self.graph, to, request, limits))
+        Box::pin(call(&self.client.worker, self.graph, to, request, limits))
     }
 }
 
 impl Lent for Lender<'_> {
     fn body(&self, most: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
         Box::pin(self.whole(most))
+    }
+
+    fn certificate(&self) -> Option<&Names> {
+        self.client.tls.as_ref()?.client_names()
     }
 }
 
@@ -93,31 +106,38 @@ async fn collect(
     most: usize,
     mut room: Room,
     idle: Duration,
-) -> Result<Bytes, Reason> {
+) -> Result<Bytes, Stopped> {
     let known = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if known > most {
-        return Err(Reason::BodyTooLarge);
+    let fits = if known > most { Err(Reason::BodyTooLarge) } else { room.take(known) };
+    if let Err(reason) = fits {
+        return Err(Stopped { reason, body: Some(body) });
     }
-    room.take(known)?;
+    let failed = |reason| Stopped { reason, body: None };
     let mut data = BytesMut::with_capacity(known);
-    let mut body = Pin::new(&mut body);
     loop {
-        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx));
-        let frame = timeout(idle, frame).await.map_err(|_| Reason::ClientTimeout)?;
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = timeout(idle, frame).await.map_err(|_| failed(Reason::ClientTimeout))?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| match error {
-            BodyError::Gone => Reason::ClientGone,
-            BodyError::Malformed(_) => Reason::BadRequest,
+            BodyError::Gone => failed(Reason::ClientGone),
+            BodyError::Malformed(_) => failed(Reason::BadRequest),
         })?;
         let Ok(part) = frame.into_data() else { continue };
-        let length = data.len() + part.len();
-        if length > most {
-            return Err(Reason::BodyTooLarge);
-        }
-        room.take(length.saturating_sub(room.taken))?;
         data.extend_from_slice(&part);
+        let more = data.len().saturating_sub(room.taken);
+        let fits = if data.len() > most { Err(Reason::BodyTooLarge) } else { room.take(more) };
+        if let Err(reason) = fits {
+            let first = Bytes::from_owner(Kept { data, _room: room });
+            return Err(Stopped { reason, body: Some(Incoming::begun(first, body)) });
+        }
     }
     Ok(Bytes::from_owner(Kept { data, _room: room }))
+}
+
+/// Why a body was not collected; and the body, if somebody else may still have it.
+struct Stopped {
+    reason: Reason,
+    body: Option<Incoming>,
 }
 
 /// Bytes that are counted until nobody holds them any more.

@@ -99,6 +99,6 @@ async fn send(
     let want = Want { http1: false, fresh: false, once: false };
     let mut link = worker.pools.link(backend, addr, want).await.ok()?;
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Full(body) };
-    let response = link.send(&outgoing, body, &mut |_, _| {}).await.ok()?;
+    let response = async { link.send(&outgoing, body, &mut |_, _| {})?.await }.await.ok()?;
     discard::read(response.into_body(), usize::MAX).await.then(|| link.release())
 }

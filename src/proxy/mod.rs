@@ -15,6 +15,7 @@
 //! stays outside: everything comes in by [`crate::graph::Shared`].
 
 mod accept;
+mod account;
 mod balance;
 mod call;
 mod carry;
@@ -25,6 +26,7 @@ mod connect;
 mod discard;
 mod forward;
 mod forwarded;
+mod gather;
 mod grpc;
 mod handle;
 mod head;
@@ -39,6 +41,7 @@ mod listener;
 mod mirror;
 mod outgoing;
 mod outline;
+mod paced;
 mod passage;
 mod peeked;
 mod permit;
@@ -57,8 +60,10 @@ mod stage;
 mod stream;
 mod timer;
 mod tls;
+mod turn;
 mod udp;
 mod upgrade;
+mod way_around;
 mod wire;
 mod worker;
 

@@ -37,7 +37,7 @@ impl<'a> Outgoing<'a> {
     /// [`Reason::Internal`] if a policy left a path or host that cannot be written.
     pub fn new(head: &'a RequestHead, is_https: bool) -> Result<Self, Reason> {
         let query = head.query.as_deref().unwrap_or_default();
-        let is_path = head.path.starts_with('/') && !head.path.contains('?');
+        let is_path = head.path.starts_with('/') && !head.path.bytes().any(|byte| byte == b'?');
         let can_stand = is_path && [&head.path, query, host(head)].into_iter().all(is_visible);
         if !can_stand {
             return Err(Reason::Internal);
@@ -84,6 +84,9 @@ impl WriteHead for Outgoing<'_> {
         }
         out.extend_from_slice(b"\r\n");
         encode::fields(out, &head.headers);
+        if let Some(told) = &head.told {
+            told.write(out);
+        }
         if self.trailers {
             encode::field(out, &TE, &TRAILERS);
         }
@@ -112,6 +115,9 @@ impl Head for Outgoing<'_> {
         *request.uri_mut() = self.absolute()?;
         *request.headers_mut() = self.head.headers.clone();
         let headers = request.headers_mut();
+        if let Some(told) = self.head.told.clone() {
+            told.put(headers);
+        }
         if self.trailers {
             headers.insert(TE, TRAILERS);
         }
@@ -160,6 +166,7 @@ mod tests {
             path: "/p".into(),
             query: Some("q=1".into()),
             headers: HeaderMap::new(),
+            told: None,
             upstream_host: None,
         }
     }

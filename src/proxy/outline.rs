@@ -18,6 +18,7 @@ pub struct Outline {
     pub has_upgrade: bool,
     pub has_transfer_encoding: bool,
     pub has_content_type: bool,
+    pub has_request_id: bool,
     /// Fields that [`super::hop_by_hop::strip`] removes, or that say so.
     pub has_hop_by_hop: bool,
     /// Fields that only trusted proxies may send.
@@ -43,6 +44,7 @@ impl Outline {
             "expect" => self.has_expect = true,
             "upgrade" => self.has_upgrade = true,
             "content-type" => self.has_content_type = true,
+            "x-request-id" => self.has_request_id = true,
             "transfer-encoding" => self.has_transfer_encoding = true,
             _ => {}
         }
@@ -67,10 +69,13 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// Whether a field tells of the client behind a proxy, by its lower-case name.
+/// Whether a field tells of the client behind a proxy, or of what it asked for before a proxy
+/// changed that, by its lower-case name. Some backends go by the latter instead of the target.
 pub fn is_forwarded(name: &str) -> bool {
     match name.len() {
         9 => name == "forwarded" || name == "x-real-ip",
+        13 if name == "x-rewrite-url" => true,
+        14 if name == "x-original-url" || name == "x-original-uri" => true,
         12.. => name.starts_with("x-forwarded-"),
         _ => false,
     }
@@ -93,8 +98,8 @@ mod tests {
 
     #[test]
     fn a_plain_head_needs_no_care() {
-        let plain = outline(&["accept", "user-agent", "x-request-id", "origin"]);
-        let bytes = "acceptuser-agentx-request-idorigin".len() + 4 * 2;
+        let plain = outline(&["accept", "user-agent", "x-request-ib", "origin"]);
+        let bytes = "acceptuser-agentx-request-iborigin".len() + 4 * 2;
         assert_eq!(plain, Outline { bytes, ..Outline::default() });
     }
 
@@ -116,12 +121,21 @@ mod tests {
         ] {
             seen(name, |outline| outline.has_hop_by_hop);
         }
-        for name in ["forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-"] {
+        for name in [
+            "forwarded",
+            "x-real-ip",
+            "x-forwarded-for",
+            "x-forwarded-",
+            "x-rewrite-url",
+            "x-original-url",
+            "x-original-uri",
+        ] {
             seen(name, |outline| outline.has_forwarded);
         }
         seen("te", |outline| outline.has_te);
         seen("expect", |outline| outline.has_expect);
         seen("upgrade", |outline| outline.has_upgrade);
+        seen("x-request-id", |outline| outline.has_request_id);
         seen("content-type", |outline| outline.has_content_type);
         seen("transfer-encoding", |outline| outline.has_transfer_encoding);
         seen("x_forwarded_for", |outline| outline.has_underscore);

@@ -15,7 +15,7 @@ use super::tls::Tls;
 use super::worker::Worker;
 use crate::graph::{BackendKey, RouteStats, Rule, RuleName};
 use crate::reason::Reason;
-use crate::telemetry::{StreamKind, StreamRecord};
+use crate::telemetry::{Place, StreamKind, StreamRecord};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -89,23 +89,26 @@ impl Passage {
 impl Drop for Passage {
     fn drop(&mut self) {
         self.worker.telemetry.stream_done(&StreamRecord {
+            place: Place {
+                start_ms: self.start_ms,
+                client_ip: self.peer.ip().to_canonical(),
+                peer: self.peer,
+                listener_port: self.public_port,
+                section: self.section.as_deref().unwrap_or_default(),
+                rule: self.rule.as_ref().map(|(name, _)| name),
+                backend: self.backend.as_ref(),
+                endpoint: self.endpoint,
+                attempts: self.attempts,
+                tls_version: self.tls_version,
+                sni: self.sni.as_deref(),
+            },
             kind: self.kind,
-            start_ms: self.start_ms,
             duration: self.start.elapsed(),
             upstream: self.connected,
-            peer: self.peer,
             reason: self.reason,
-            listener_port: self.public_port,
-            section: self.section.as_deref().unwrap_or_default(),
-            rule: self.rule.as_ref().map(|(name, _)| name),
             stats: self.rule.as_ref().map(|(_, stats)| &**stats),
-            backend: self.backend.as_ref(),
-            endpoint: self.endpoint,
-            attempts: self.attempts,
             bytes_received: self.progress.received.get(),
             bytes_sent: self.progress.sent.get(),
-            tls_version: self.tls_version,
-            sni: self.sni.as_deref(),
         });
     }
 }

@@ -23,16 +23,6 @@ impl<T> Peeked<T> {
     }
 }
 
-impl Peeked {
-    /// Ready when reading gives something.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.read.is_empty() {
-            true => self.io.poll_read_ready(cx),
-            false => Poll::Ready(Ok(())),
-        }
-    }
-}
-
 impl From<TcpStream> for Peeked {
     fn from(tcp: TcpStream) -> Self {
         Peeked::new(Bytes::new(), tcp)

@@ -3,30 +3,32 @@
 //! HTTP/1.1 connections serve one exchange at a time and are kept last in, first out, so that
 //! those that are not needed grow old and are closed. Nobody watches them meanwhile: that one is
 //! dead is found when it is wanted, or by the next [`Pools::sweep`]. HTTP/2 connections are
-//! shared up to a number of streams; when all are full, one more is opened.
+//! shared up to a number of streams; when all are full, one more is opened. What an exchange does
+//! with a connection is in [`link`].
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http2};
+use hyper::client::conn::http2;
 use rustc_hash::FxHashMap;
 use tokio::sync::Mutex;
 
 use super::clock;
 use super::config::Limits;
-use super::connect::{self, Dialed, SETTINGS_AFTER_MS, Settings};
-use super::http1::client::{Conn, OnInterim, SendError, WriteHead};
-use super::incoming::Incoming;
-use super::peeked::Peeked;
+use super::connect::{self, Dialed, Settings};
+use super::http1::client::Conn;
 use super::request_body::RequestBody;
-use super::timer::{after, timeout};
-use super::upgrade::Upgraded;
+use super::timer::timeout;
 use crate::graph::{Backend, BackendProtocol};
 use crate::reason::Reason;
 use crate::telemetry::WorkerTelemetry;
+
+mod link;
+
+pub use link::{Head, Link, Sending};
+use link::{Sender, Stream};
 
 /// All pools of one worker.
 #[derive(Debug)]
@@ -85,47 +87,6 @@ impl Shared {
     }
 }
 
-/// A connection to an endpoint, for one exchange.
-#[derive(Debug)]
-pub struct Link {
-    sender: Sender,
-    pool: Rc<Pool>,
-    /// It has served before: that it fails says nothing about the endpoint.
-    pub is_kept: bool,
-}
-
-#[derive(Debug)]
-enum Sender {
-    Http1(Conn),
-    Http2 { sender: http2::SendRequest<RequestBody>, stream: Stream },
-}
-
-/// A place on a shared connection.
-#[derive(Debug)]
-struct Stream {
-    streams: Rc<Cell<usize>>,
-    settings: Rc<Settings>,
-    used: Rc<Cell<Instant>>,
-}
-
-impl Stream {
-    fn take(shared: &Shared) -> Self {
-        shared.streams.set(shared.streams.get() + 1);
-        Stream {
-            streams: Rc::clone(&shared.streams),
-            settings: Rc::clone(&shared.settings),
-            used: Rc::clone(&shared.used),
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.streams.set(self.streams.get() - 1);
-        self.used.set(Instant::now());
-    }
-}
-
 /// How a connection is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Want {
@@ -135,15 +96,6 @@ pub struct Want {
     pub fresh: bool,
     /// A request that must not be sent twice: a kept connection is looked at more closely.
     pub once: bool,
-}
-
-/// The head of a request, for a connection of either version.
-pub trait Head: WriteHead {
-    /// The request for a connection that speaks HTTP/2.
-    ///
-    /// # Errors
-    /// Some part of the head cannot be written.
-    fn http2(&self, body: RequestBody) -> Result<Request<RequestBody>, Reason>;
 }
 
 impl Pools {
@@ -314,92 +266,6 @@ fn kind(protocol: &BackendProtocol, http1: bool) -> Kind {
         BackendProtocol::H2c => Kind::H2c,
         BackendProtocol::Tls(tls) => Kind::Tls(tls.identity, http1),
     }
-}
-
-impl Link {
-    pub fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2 { .. })
-    }
-
-    /// Whether the endpoint takes a CONNECT with a protocol over HTTP/2 (RFC 8441). A new
-    /// connection may have to wait a moment for its settings.
-    pub async fn takes_connect(&self) -> bool {
-        let Sender::Http2 { stream, .. } = &self.sender else { return false };
-        for ms in SETTINGS_AFTER_MS {
-            if stream.settings.extended_connect.get() {
-                return true;
-            }
-            after(Duration::from_millis(ms)).await;
-        }
-        stream.settings.extended_connect.get()
-    }
-
-    /// Sends a request and waits for the head of the answer. Interim answers are told of by
-    /// HTTP/1.1 alone.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub async fn send(
-        &mut self,
-        head: &impl Head,
-        body: RequestBody,
-        interim: OnInterim<'_>,
-    ) -> Result<Response<Incoming>, SendError> {
-        match &mut self.sender {
-            Sender::Http1(conn) => conn.send(head, body, interim).await,
-            Sender::Http2 { sender, .. } => {
-                let request = head.http2(body).map_err(SendError::Request)?;
-                // Boxed: the engine's future is several times as large as ours.
-                let answer = Box::pin(sender.try_send_request(request)).await;
-                answer.map(|response| response.map(Incoming::from)).map_err(broken)
-            }
-        }
-    }
-
-    /// The exchange is over: keeps the connection if it is good for another. The bodies of the
-    /// exchange must not be read any more.
-    pub fn release(self) {
-        if let Sender::Http1(conn) = self.sender
-            && conn.rest()
-        {
-            self.pool.keep(conn);
-        }
-    }
-
-    /// The connection after a 101, and what was read of it after the head; `None` for HTTP/2.
-    pub fn into_upgraded(self) -> Option<Upgraded> {
-        match self.sender {
-            Sender::Http1(conn) => {
-                conn.into_upgraded().map(|(wire, read)| Upgraded::Left(Peeked::new(read, wire)))
-            }
-            Sender::Http2 { .. } => None,
-        }
-    }
-}
-
-fn broken(mut error: TrySendError<Request<RequestBody>>) -> SendError {
-    let is_unsent = error.take_message().is_some();
-    let error = error.into_error();
-    match () {
-        () if is_unsent => SendError::Unsent,
-        () if is_unprocessed(&error) => SendError::Unprocessed,
-        () if error.is_parse() || error.is_user() => SendError::Protocol(error.to_string()),
-        () => SendError::Broken(error.to_string()),
-    }
-}
-
-/// Whether the backend says that it did not begin with the request: its stream was refused, or
-/// is beyond the last one of a GOAWAY (RFC 9113, 6.8 and 8.7).
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
-        }
-        source = error.source();
-    }
-    false
 }
 
 impl Idle {

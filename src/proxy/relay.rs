@@ -17,6 +17,7 @@ use super::journey::Journey;
 use super::lend::{ClientBody, Lender};
 use super::mirror::Copy;
 use super::outgoing::Outgoing;
+use super::paced::{Lanes, Paced};
 use super::permit::Permitted;
 use super::replay::Source;
 use super::request_body::{FromClient, Gate, Hold, Upload};
@@ -59,6 +60,9 @@ pub struct Relayed {
     upload: Rc<Upload>,
     deadline: Option<u64>,
     stall: Option<Rc<Stall>>,
+    /// How fast bytes pass to the client, and from it once the connection is upgraded.
+    down: Lanes,
+    up: Lanes,
     /// The field that tells the client of a new session.
     session: Option<(HeaderName, HeaderValue)>,
 }
@@ -70,7 +74,7 @@ impl Relay<'_> {
         permitted: Permitted,
         ex: &Exchange<'_>,
         copy: Option<Copy>,
-        rest: Rest,
+        rest: &mut Rest,
         journey: &mut Journey,
     ) -> Result<Box<Relayed>, Reason> {
         let limits = &self.client.worker.config.limits;
@@ -81,13 +85,19 @@ impl Relay<'_> {
         outgoing.upgrade = rest.asking.as_ref().map(|asking| asking.protocol.clone());
         let upload = Upload::new(self.body_idle(journey));
         let mut gate = None;
+        let up = Lanes::upload(&ex.paces);
         let source = match self.lender.take() {
-            ClientBody::Gone => return Err(Reason::Internal),
-            ClientBody::Kept(bytes) => whole(bytes, &upload, copy),
+            ClientBody::Gone(reason) => return Err(reason),
+            ClientBody::Kept(bytes) => {
+                // It is here: others wait for what it took.
+                up.reserve(bytes.len());
+                whole(bytes, &upload, copy)
+            }
             ClientBody::Unread(body) => {
                 outgoing.expects_continue = rest.expects_continue;
                 let (hold, opened) = hold(rest.expects_continue);
                 gate = opened;
+                let body = Paced::new(body, up.clone());
                 let body = FromClient::new(body, &upload, copy, hold);
                 Source::new(body, self.kept_bytes())
             }
@@ -102,7 +112,7 @@ impl Relay<'_> {
             outgoing,
             upload: &upload,
             gate,
-            interim: rest.interim,
+            interim: rest.interim.take(),
             told: Cell::new(0),
             method: &ex.request.method,
             timeouts: Waits { deadline, ..self.waits(journey) },
@@ -116,8 +126,9 @@ impl Relay<'_> {
         let session = stay
             .zip(journey.endpoint)
             .and_then(|(stay, endpoint)| stay.begin(endpoint, self.client.scheme(), now));
-        let (asking, stall) = (rest.asking, rest.stall);
-        Ok(Box::new(Relayed { answer, asking, upload, deadline, stall, session }))
+        let (asking, stall) = (rest.asking.take(), rest.stall.take());
+        let down = Lanes::download(&ex.paces);
+        Ok(Box::new(Relayed { answer, asking, upload, deadline, stall, down, up, session }))
     }
 
     /// How much of the body is kept for another attempt. An HTTP/1.1 backend never says that it
@@ -216,7 +227,7 @@ impl Relayed {
                 finish(&mut head);
                 tell(&mut head, self.session);
                 let body = FromBackend {
-                    inner,
+                    inner: Paced::new(inner, self.down),
                     link: Some(link),
                     _in_flight: in_flight,
                     upload: self.upload,
@@ -246,6 +257,7 @@ impl Relayed {
                     on_backend,
                     _link: link,
                     idle,
+                    lanes: [self.up, self.down],
                     journey,
                     _in_flight: in_flight,
                     _guard: client.guard(),

@@ -18,8 +18,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::clock;
 use super::hop_by_hop;
-use super::incoming::{BodyError, Incoming};
+use super::incoming::BodyError;
 use super::mirror::Copy;
+use super::paced::Paced;
 use super::replay::Replay;
 use super::timer::poll_until;
 use crate::reason::Reason;
@@ -96,7 +97,7 @@ pub enum RequestBody {
 /// What the client's connection gives.
 #[derive(Debug)]
 pub struct FromClient {
-    inner: Incoming,
+    inner: Paced,
     upload: Rc<Upload>,
     hold: Option<Hold>,
     copy: Option<Copy>,
@@ -144,7 +145,7 @@ impl FromClient {
     /// The body that a client sends, unless it sends none; `hold` when it waits for
     /// 100 (Continue).
     pub fn new(
-        inner: Incoming,
+        inner: Paced,
         upload: &Rc<Upload>,
         copy: Option<Copy>,
         hold: Option<Hold>,
@@ -176,7 +177,7 @@ impl FromClient {
             self.hold = None;
             self.upload.last.set(clock::ms());
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        match self.inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.took(frame)))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(match error {
                 BodyError::Gone => Reason::ClientGone,
@@ -186,6 +187,7 @@ impl FromClient {
                 self.finish();
                 Poll::Ready(None)
             }
+            Poll::Pending if self.inner.is_waiting() => Poll::Pending,
             Poll::Pending => self.poll_idle(),
         }
     }

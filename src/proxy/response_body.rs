@@ -17,8 +17,9 @@ use super::balance::InFlight;
 use super::clock;
 use super::grpc;
 use super::hop_by_hop;
-use super::incoming::{BodyError, Incoming};
+use super::incoming::BodyError;
 use super::journey::Journey;
+use super::paced::Paced;
 use super::pool::Link;
 use super::request_body::{BodyFailed, Upload};
 use super::timer::poll_until;
@@ -52,7 +53,7 @@ enum Source {
 /// A response that a backend is still giving.
 #[derive(Debug)]
 pub struct FromBackend {
-    pub inner: Incoming,
+    pub inner: Paced,
     pub link: Option<Link>,
     pub _in_flight: InFlight,
     pub upload: Rc<Upload>,
@@ -198,7 +199,7 @@ impl FromBackend {
         if let Some(reason) = self.failed {
             return Poll::Ready(Some(Err(BodyFailed(reason))));
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        match self.inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.silent_until = None;
                 if let Some(trailers) = frame.trailers_mut() {
@@ -229,7 +230,7 @@ impl FromBackend {
         {
             return Poll::Ready(Some(Err(BodyFailed(Reason::RequestTimeout))));
         }
-        if self.idle.is_zero() {
+        if self.idle.is_zero() || self.inner.is_waiting() {
             return Poll::Pending;
         }
         let idle = clock::millis(self.idle);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 
 use super::clock;
 use super::conn::{Io, Timeline, Verdict};
-use super::connect::tune;
 use super::forwarded::Origin;
 use super::handle::{Via, handle, refuse_bytes};
 use super::http1::head::{self, BadHead};
@@ -33,6 +32,7 @@ use super::stage::Stage;
 use super::stream::{Arrival, Sorted};
 use super::timer::poll_until;
 use super::tls::{self, Tls};
+use super::turn::Ticket;
 use super::wire::Wire;
 use super::worker::{Counted, Worker};
 use crate::graph::Protocol;
@@ -87,10 +87,16 @@ impl Drop for ConnectionGuard {
 }
 
 /// Serves one accepted connection to its end.
-pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Counted) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    port: u16,
+    stream: TcpStream,
+    peer: SocketAddr,
+    counted: Counted,
+) {
     // What only the begin of a connection needs, and what only some connections are, is boxed:
     // an idle one should be small.
-    let Some(opened) = Box::pin(open(worker, port, stream, counted)).await else { return };
+    let Some(opened) = Box::pin(open(worker, port, stream, peer, counted)).await else { return };
     let Opened { client, io, read, is_http2, _guard } = opened;
     if is_http2 {
         return Box::pin(http2::speak(&client, io)).await;
@@ -101,7 +107,7 @@ pub async fn serve(worker: Rc<Worker>, port: u16, stream: TcpStream, counted: Co
         fields: limits.header_fields.min(head::MAX_FIELDS),
         target_bytes: limits.uri_bytes,
     };
-    let service = Exchanges(Rc::clone(&client));
+    let service = Exchanges { client: Rc::clone(&client), ticket: Ticket::default() };
     let connection = http1::server::Connection::new(io, read, heads, service);
     drive(&client, pin!(connection)).await;
 }
@@ -120,27 +126,23 @@ struct Opened {
 async fn open(
     worker: Rc<Worker>,
     port: u16,
-    stream: TcpStream,
+    mut stream: TcpStream,
+    peer: SocketAddr,
     counted: Counted,
 ) -> Option<Opened> {
     let graph = worker.graph();
     let listener = graph.listeners.get(&port).cloned()?;
-    let peer = stream.peer_addr().ok()?;
     let public_port = listener.public_port;
     let guard =
         Rc::new(ConnectionGuard { worker: Rc::clone(&worker), public_port, _counted: counted });
     worker.telemetry.connection_opened(public_port);
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%error, %peer, "a client's socket cannot be used");
-        return None;
-    }
     let limits = &worker.config.limits;
     let mut read = BytesMut::new();
     let arrival = Arrival { worker: Rc::clone(&worker), graph, peer, public_port };
     let (wire, tls, is_http2) = match &listener.protocol {
         Protocol::Http => {
             drop(arrival);
-            let first = sniff::first(&worker, &stream, limits.header_timeout).await?;
+            let first = sniff::first(&worker, &mut stream, limits.header_timeout).await?;
             match first.is_http2 {
                 true => (Wire::plain(Peeked::new(first.read, stream)), None, true),
                 false => {
@@ -152,7 +154,7 @@ async fn open(
         Protocol::Tcp(to) => {
             let to = Arc::clone(to);
             drop(listener);
-            arrival.tcp(to, stream).await;
+            Box::pin(arrival.tcp(to, stream)).await;
             return None;
         }
         Protocol::Tls(tls) => {
@@ -160,17 +162,19 @@ async fn open(
                 drop(arrival);
                 Peeked::from(stream)
             } else {
-                match arrival.sort(&listener, stream).await {
+                match Box::pin(arrival.sort(&listener, stream)).await {
                     Sorted::Http(stream) => stream,
                     Sorted::Stream(stream) => {
                         drop(listener);
-                        stream.run().await;
+                        Box::pin(stream.run()).await;
                         return None;
                     }
                     Sorted::Refused => return None,
                 }
             };
-            match tls::accept(stream, &tls.config, limits.handshake_timeout).await {
+            let accepting =
+                tls::accept(stream, &tls.config, tls.verifies_clients, limits.handshake_timeout);
+            match Box::pin(accepting).await {
                 Ok((stream, tls)) => {
                     let is_http2 = tls.is_http2;
                     (Wire::tls(stream), Some(tls), is_http2)
@@ -204,7 +208,10 @@ async fn open(
 
 /// What answers the requests of an HTTP/1.1 connection.
 #[derive(Debug)]
-struct Exchanges(Rc<Client>);
+struct Exchanges {
+    client: Rc<Client>,
+    ticket: Ticket,
+}
 
 impl http1::server::Service for Exchanges {
     type Body = ResponseBody;
@@ -214,11 +221,15 @@ impl http1::server::Service for Exchanges {
         request: Request<Incoming>,
         lane: Lane,
     ) -> LocalBoxFuture<'static, Response<ResponseBody>> {
-        Box::pin(handle(Rc::clone(&self.0), request, Via::Http1(lane)))
+        handle(&self.client, request, Via::Http1(lane))
+    }
+
+    fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        self.client.worker.turns.poll(&self.ticket, cx)
     }
 
     fn refuse(&self, bad: BadHead) -> Response<ResponseBody> {
-        refuse_bytes(&self.0, bad.reason())
+        refuse_bytes(&self.client, bad.reason())
     }
 }
 
@@ -299,12 +310,13 @@ pub async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
 mod tests {
     use super::*;
 
-    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn the_task_of_an_http_1_connection_has_no_room_for_what_it_seldom_is() {
         assert!(size(serve) <= 640, "{} bytes", size(serve));
+        assert!(size(open) <= 640, "{} bytes", size(open));
     }
 }

@@ -1,18 +1,18 @@
 //! What a client in clear text speaks, by its first bytes.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+use super::http1::spare;
 use super::stage::Stage;
 use super::timer::timeout;
 use super::worker::Worker;
 
 /// How an HTTP/2 connection begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What is read at once: what follows the first bytes is most often a whole head.
-const FIRST_READ: usize = 4 * 1024;
 
 /// The begin of a connection.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct First {
 
 /// Reads the first bytes. `None` if they are of neither version, or none come in time, or the
 /// client leaves: it gets no answer.
-pub async fn first(worker: &Worker, stream: &TcpStream, limit: Duration) -> Option<First> {
+pub async fn first(worker: &Worker, stream: &mut TcpStream, limit: Duration) -> Option<First> {
     tokio::select! {
         biased;
         first = timeout(limit, read(stream)) => first.ok().flatten(),
@@ -33,15 +33,11 @@ pub async fn first(worker: &Worker, stream: &TcpStream, limit: Duration) -> Opti
     }
 }
 
-async fn read(stream: &TcpStream) -> Option<First> {
+async fn read(stream: &mut TcpStream) -> Option<First> {
     let mut read = BytesMut::new();
     loop {
-        stream.readable().await.ok()?;
-        read.reserve(FIRST_READ);
-        match stream.try_read_buf(&mut read) {
-            Ok(1..) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Ok(0) | Err(_) => return None,
+        if poll_fn(|cx| spare::poll_read(stream, cx, &mut read)).await.ok()? == 0 {
+            return None;
         }
         match tell(&read) {
             Told::Nothing => {}
@@ -71,13 +67,11 @@ fn tell(first: &[u8]) -> Told {
     }
     // An answer in HTTP would be noise to a client whose first line looks like a request's but
     // names no version of HTTP: a broken preface of HTTP/2 (RFC 9113, 3.4), or another protocol.
-    let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if line.len() == first.len() {
-        return Told::Http1;
-    }
-    let words: Vec<&[u8]> = line.trim_ascii_end().split(|byte| *byte == b' ').collect();
-    match words[..] {
-        [_, _, version] if !version.starts_with(b"HTTP/") => Told::Neither,
+    let Some(end) = memchr::memchr(b'\n', first) else { return Told::Http1 };
+    let line = &first[..end];
+    let mut words = line.trim_ascii_end().splitn(4, |byte| *byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some(version), None) if !version.starts_with(b"HTTP/") => Told::Neither,
         _ => Told::Http1,
     }
 }

@@ -169,7 +169,7 @@ impl TlsArrival {
             return arrival.serve(stream, &name, Wire::plain(client), passage).await;
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        match tls::accept(client, &config, left).await {
+        match tls::accept(client, &config, false, left).await {
             Ok((client, tls)) => {
                 passage.secured(&tls);
                 drop(config);

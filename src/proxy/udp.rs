@@ -29,6 +29,7 @@ use super::balance::{Tried, pick};
 use super::passage::Passage;
 use super::stage::Stage;
 use super::stream::meet;
+use super::timer::timed;
 use super::worker::{Counted, Graph, Worker};
 use crate::lifecycle::Phase;
 use crate::reason::Reason;
@@ -184,7 +185,7 @@ impl Port {
         let session = Session::new(between, graph, backend, endpoint, passage, Open::new(worker))?;
         let session = Rc::new(session);
         self.sessions.borrow_mut().insert(between, Rc::clone(&session));
-        spawn_local(Rc::clone(self).answer(Rc::clone(&session)));
+        spawn_local(timed(Rc::clone(self).answer(Rc::clone(&session))));
         Ok(session)
     }
 

@@ -18,11 +18,13 @@ use tokio::task::spawn_local;
 use tokio_util::either::Either;
 
 use super::balance::InFlight;
-use super::carry::{Progress, carry};
+use super::carry::{Progress, carry_paced};
 use super::journey::Journey;
+use super::paced::Lanes;
 use super::peeked::Peeked;
 use super::pool::Link;
 use super::server::ConnectionGuard;
+use super::timer::timed;
 use super::wire::Wire;
 use crate::policy::{RequestHead, ResponseHead};
 use crate::reason::Reason;
@@ -109,6 +111,8 @@ pub struct Tunnel {
     pub on_backend: OnUpgrade,
     /// Longest silence of both sides; zero: any.
     pub idle: Duration,
+    /// How fast bytes pass from the client and to it.
+    pub lanes: [Lanes; 2],
     pub journey: Box<Journey>,
     /// The stream's place on its connection.
     pub _link: Option<Link>,
@@ -119,7 +123,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// Carries bytes both ways until one side ends, both are silent, or the process stops.
     pub fn spawn(self) {
-        spawn_local(self.run());
+        spawn_local(timed(self.run()));
     }
 
     async fn run(mut self) {
@@ -130,7 +134,7 @@ impl Tunnel {
             return;
         };
         let progress = Progress::default();
-        let ended = carry(&mut client, &mut backend, &progress, self.idle).await;
+        let ended = carry_paced(&mut client, &mut backend, &progress, self.idle, self.lanes).await;
         // That a side goes without a word is how many tunnels end.
         if ended == Err(Reason::IdleTimeout) {
             self.journey.reason = Some(Reason::BackendTimeout);

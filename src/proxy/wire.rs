@@ -4,11 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::http1::buffered::Socket;
 use super::peeked::Peeked;
 
 /// See the module's documentation.
@@ -40,6 +39,13 @@ impl Wire {
             Wire::Tls(stream) => &stream.get_ref().0.io,
         }
     }
+
+    /// Whether nothing has come, as far as the runtime knows: costs no system call, and nobody is
+    /// woken when something does.
+    pub fn is_quiet(&self) -> bool {
+        let ready = self.tcp().try_io(Interest::READABLE, || Ok(()));
+        ready.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 macro_rules! either {
@@ -55,19 +61,6 @@ macro_rules! either {
             }
         }
     };
-}
-
-impl Socket for Wire {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Wire::Plain(stream) => stream.poll_readable(cx),
-            Wire::Tls(stream) => {
-                let (io, session) = stream.get_ref();
-                // What was decrypted already can be read without the socket.
-                if session.wants_read() { io.poll_readable(cx) } else { Poll::Ready(Ok(())) }
-            }
-        }
-    }
 }
 
 impl AsyncRead for Wire {

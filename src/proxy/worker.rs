@@ -21,6 +21,7 @@ use super::listener::Socket;
 use super::pool::Pools;
 use super::pressure::Pressure;
 use super::stage::{Stage, Stages};
+use super::turn::Turns;
 use super::udp;
 use crate::graph::{RouteGraph, Shared, Transport};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -28,6 +29,9 @@ use crate::telemetry::{LINES_WAIT, Telemetry, WorkerTelemetry};
 
 /// The graph as a worker holds it: cheap to clone, without an atomic operation.
 pub type Graph = Rc<Arc<RouteGraph>>;
+
+/// Closes a socket when it is dropped.
+type Close = oneshot::Sender<()>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -53,9 +57,9 @@ pub struct Common {
 /// What the supervisor of the listeners tells a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve this socket, which belongs to this port.
-    Open(u16, Socket),
-    /// Take what is queued on the port's socket, then close it.
+    /// Serve these sockets, which belong to this port.
+    Open(u16, Vec<Socket>),
+    /// Take what is queued on the port's sockets, then close them.
     Close(Transport, u16),
 }
 
@@ -67,12 +71,13 @@ pub struct Worker {
     pub telemetry: WorkerTelemetry,
     pub pools: Pools,
     pub stage: Stages,
+    pub turns: Turns,
     /// Mirrored requests under way.
     pub mirroring: Cell<usize>,
     /// UDP sessions of this worker.
     pub sessions: Cell<usize>,
     graph: RefCell<Graph>,
-    ports: RefCell<FxHashMap<(Transport, u16), oneshot::Sender<()>>>,
+    ports: RefCell<FxHashMap<(Transport, u16), Vec<Close>>>,
 }
 
 impl Worker {
@@ -83,6 +88,7 @@ impl Worker {
             pools: Pools::new(config.limits.clone(), telemetry.clone()),
             telemetry,
             stage: Stages::default(),
+            turns: Turns::default(),
             mirroring: Cell::new(0),
             sessions: Cell::new(0),
             graph: RefCell::new(Rc::new(common.shared.load())),
@@ -107,22 +113,25 @@ impl Worker {
 
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Open(port, socket) => {
-                let (close, closed) = oneshot::channel();
-                self.ports.borrow_mut().insert((socket.transport(), port), close);
-                let guard = AbortOnPanic;
-                let worker = Rc::clone(self);
-                spawn_local(async move {
-                    let _guard = guard;
-                    match socket {
-                        Socket::Tcp(socket) => accept::run(worker, port, socket, closed).await,
-                        Socket::Udp(socket) => udp::run(worker, port, socket, closed).await,
-                    }
-                });
+            Command::Open(port, sockets) => {
+                sockets.into_iter().for_each(|socket| self.open(port, socket));
             }
-            // Dropping the sender is the sign.
             Command::Close(over, port) => drop(self.ports.borrow_mut().remove(&(over, port))),
         }
+    }
+
+    fn open(self: &Rc<Self>, port: u16, socket: Socket) {
+        let (close, closed) = oneshot::channel();
+        self.ports.borrow_mut().entry((socket.transport(), port)).or_default().push(close);
+        let guard = AbortOnPanic;
+        let worker = Rc::clone(self);
+        spawn_local(async move {
+            let _guard = guard;
+            match socket {
+                Socket::Tcp(socket) => accept::run(worker, port, socket, closed).await,
+                Socket::Udp(socket) => udp::run(worker, port, socket, closed).await,
+            }
+        });
     }
 
     /// Moves from stage to stage as the process leaves.
@@ -149,6 +158,11 @@ impl Worker {
             ticks.tick().await;
             self.telemetry.flush();
         }
+    }
+
+    /// Lets requests begin that wait for their turn.
+    async fn take_turns(self: Rc<Self>) {
+        self.turns.run().await;
     }
 
     /// Closes connections to endpoints that nobody needs.
@@ -178,6 +192,7 @@ pub fn run(common: Arc<Common>, mut commands: mpsc::UnboundedReceiver<Command>) 
         spawn_local(Rc::clone(&worker).leave());
         spawn_local(Rc::clone(&worker).sweep());
         spawn_local(Rc::clone(&worker).log());
+        spawn_local(Rc::clone(&worker).take_turns());
         let lifecycle = worker.common.lifecycle.clone();
         let mut stopped = std::pin::pin!(lifecycle.reached(Phase::Stopped));
         loop {

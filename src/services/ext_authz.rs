@@ -145,6 +145,19 @@ pub struct Allowed {
     pub headers_to_remove: Vec<String>,
     #[prost(message, repeated, tag = "6")]
     pub response_headers_to_add: Vec<HeaderOption>,
+    #[prost(message, repeated, tag = "7")]
+    pub query_parameters_to_set: Vec<QueryParameter>,
+    #[prost(string, repeated, tag = "8")]
+    pub query_parameters_to_remove: Vec<String>,
+}
+
+/// `QueryParameter`.
+#[derive(Clone, PartialEq, Message)]
+pub struct QueryParameter {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// `HeaderValueOption`.
@@ -197,9 +210,12 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_known_are_passed_over() {
-        // dynamic_metadata (4), an ok_response with query_parameters_to_remove (8).
-        let bytes = b"\x22\x02\x0a\x00\x1a\x03\x42\x01q";
+        // dynamic_metadata (4), an ok_response with query_parameters_to_remove (8) and dynamic
+        // metadata of its own (3).
+        let bytes = b"\x22\x02\x0a\x00\x1a\x05\x42\x01q\x1a\x00";
         let read = CheckResponse::decode(&bytes[..]).unwrap();
-        assert_eq!(read.http_response, Some(HttpResponse::Allowed(Allowed::default())));
+        let allowed =
+            Allowed { query_parameters_to_remove: vec!["q".into()], ..Allowed::default() };
+        assert_eq!(read.http_response, Some(HttpResponse::Allowed(allowed)));
     }
 }

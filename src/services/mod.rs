@@ -15,7 +15,9 @@ use http::{HeaderMap, Request, StatusCode};
 use crate::reason::Reason;
 
 pub mod ext_authz;
+pub mod fetch;
 pub mod grpc;
+pub mod store;
 
 /// A service that a Spec refers to, resolved and permitted by `translate`: the number of a
 /// backend in the graph that the policy is part of.

@@ -1,8 +1,8 @@
 //! Objects from a cluster: one list and watch for each kind, in each watched namespace.
 //!
 //! What one watch survives is told in `watch`; Secrets beyond those of type TLS, and ConfigMaps,
-//! are brought by `named`, addresses of external names by `dns`, and endpoints go on to the live graph by
-//! `endpoints`.
+//! are brought by `named`, addresses of external names by `dns`, keys of issuers by `key_sets`,
+//! and endpoints go on to the live graph by `endpoints`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::endpoints::Feed;
 use super::state::Awaited;
 use super::watch::Watch;
 use super::world::Handle;
-use super::{Pace, dns, named};
+use super::{KeyTimes, Pace, dns, key_sets, named};
 use crate::graph::Shared;
 use crate::translate::{ObjectKind, Settings};
 
@@ -34,6 +34,7 @@ pub struct Timing {
     pub poll: Duration,
     /// How long one watch request runs, in seconds: a dead connection is seen 5 s later.
     pub watch_seconds: u32,
+    pub keys: KeyTimes,
 }
 
 impl Default for Timing {
@@ -44,6 +45,7 @@ impl Default for Timing {
             missing: Duration::from_secs(10),
             poll: Duration::from_secs(30),
             watch_seconds: 90,
+            keys: KeyTimes::default(),
         }
     }
 }
@@ -80,6 +82,7 @@ impl ClusterSource {
         let feed = Feed::new(Arc::clone(&shared), settings.own_service.clone());
         let world = Handle::new(Arc::clone(&settings), Some(feed));
         world.brings(true, true);
+        world.brings_keys();
         let mut tasks = Vec::new();
         let mut spawn = |task| tasks.push(AbortOnDropHandle::new(task));
         for watch in watches(&settings, &world) {
@@ -88,6 +91,7 @@ impl ClusterSource {
         let namespaces: BTreeSet<String> = settings.watch_namespaces.iter().cloned().collect();
         spawn(tokio::spawn(named::run(client, world.clone(), timing, namespaces)));
         spawn(tokio::spawn(dns::run(world.clone())));
+        spawn(tokio::spawn(key_sets::run(world.clone(), timing.keys)));
         spawn(tokio::spawn(follow_publishes(shared, world.clone())));
         ClusterSource { world, pace: Pace::default(), _tasks: tasks }
     }

@@ -37,13 +37,7 @@ struct Known {
 
 /// Keeps the addresses of the names that are wanted, until it is dropped.
 pub(super) async fn run(world: Handle) {
-    let resolver = match TokioResolver::builder_tokio().and_then(|builder| builder.build()) {
-        Ok(resolver) => Some(resolver),
-        Err(error) => {
-            error!("DNS cannot be used, only numeric external names are resolved: {error}");
-            None
-        }
-    };
+    let resolver = resolver();
     let mut wanted = world.subscribe_wanted();
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     loop {
@@ -68,6 +62,18 @@ pub(super) async fn run(world: Handle) {
     }
 }
 
+/// What the system says. None: only numeric names can be resolved.
+pub(super) fn resolver() -> Option<TokioResolver> {
+    let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+    let unusable = "DNS cannot be used, only numeric external names are resolved";
+    built.inspect_err(|error| error!("{unusable}: {error}")).ok()
+}
+
+/// The addresses of a name, asked for now.
+pub(super) async fn lookup(resolver: Option<&TokioResolver>, host: &str) -> Option<Vec<IpAddr>> {
+    resolve(resolver, host).await?.addresses
+}
+
 /// Asks for every name whose time has come, and forgets those that nobody wants.
 async fn round(
     resolver: &Option<TokioResolver>,
@@ -81,7 +87,7 @@ async fn round(
     });
     let answers: Vec<(String, Option<Known>)> = stream::iter(due)
         .map(async |host| {
-            let answer = resolve(resolver, &host).await;
+            let answer = resolve(resolver.as_ref(), &host).await;
             (host, answer)
         })
         .buffer_unordered(AT_ONCE)
@@ -96,11 +102,11 @@ async fn round(
     }
 }
 
-async fn resolve(resolver: &Option<TokioResolver>, host: &str) -> Option<Known> {
+async fn resolve(resolver: Option<&TokioResolver>, host: &str) -> Option<Known> {
     if let Some(addresses) = literal(host) {
         return Some(Known { addresses: Some(addresses), again: None });
     }
-    let asked = timeout(PATIENCE, resolver.as_ref()?.lookup_ip(absolute(host))).await;
+    let asked = timeout(PATIENCE, resolver?.lookup_ip(absolute(host))).await;
     match asked.inspect_err(|_| debug!(host, "cannot be resolved in time")).ok()? {
         Ok(found) => {
             let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());

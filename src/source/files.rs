@@ -18,7 +18,7 @@ use super::reload::{self, Reload};
 use super::state::{Arrival, WatchId};
 use super::stats::count;
 use super::world::Handle;
-use super::{Pace, dns};
+use super::{KeyTimes, Pace, dns, key_sets};
 use crate::translate::{Key, ObjectKind, Settings};
 
 /// Largest file that is read.
@@ -71,7 +71,7 @@ pub struct FileSource {
     pub(super) world: Handle,
     pub(super) pace: Pace,
     _reload: Reload,
-    _dns: Option<AbortOnDropHandle<()>>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl FileSource {
@@ -82,21 +82,33 @@ impl FileSource {
         settings: Arc<Settings>,
         embedded: Vec<Embedded>,
     ) -> Result<FileSource, Vec<FileProblem>> {
+        Self::start_with(paths, settings, embedded, KeyTimes::default())
+    }
+
+    /// [`FileSource::start`] with other times for the keys of issuers.
+    pub fn start_with(
+        paths: Vec<PathBuf>,
+        settings: Arc<Settings>,
+        embedded: Vec<Embedded>,
+        times: KeyTimes,
+    ) -> Result<FileSource, Vec<FileProblem>> {
         let seen = reload::look(&paths);
         let (world, problems, files) = first(paths, settings, embedded, false);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let dns = world.settings().external_names.then(|| {
-            let work = tokio::spawn(dns::run(world.clone()));
-            AbortOnDropHandle::new(work)
-        });
+        world.brings_keys();
+        let mut tasks = vec![tokio::spawn(key_sets::run(world.clone(), times))];
+        if world.settings().external_names {
+            tasks.push(tokio::spawn(dns::run(world.clone())));
+        }
+        let tasks = tasks.into_iter().map(AbortOnDropHandle::new).collect();
         match files.objects() {
             0 => warn!("no object of a kind that Tidegate reads is in any of the files"),
             objects => info!(objects, "files read"),
         }
         let reload = Reload::start(files, world.clone(), seen);
-        Ok(FileSource { world, pace: Pace::default(), _reload: reload, _dns: dns })
+        Ok(FileSource { world, pace: Pace::default(), _reload: reload, _tasks: tasks })
     }
 }
 
@@ -179,24 +191,28 @@ impl Files {
             read.path(path, true);
         }
         let Found { files, mut problems, lost, .. } = read;
-        let mut taken: BTreeMap<(ObjectKind, Key), String> = BTreeMap::new();
+        let mut taken: BTreeMap<(ObjectKind, Key), Option<Origin>> = BTreeMap::new();
         let mut kept = BTreeSet::new();
         let mut held = BTreeMap::new();
         let mut arrivals = Vec::new();
         for (file, manifest) in files {
-            let Manifest { arrivals: found, problems: wrong, partial } = manifest;
+            let Manifest { arrivals: mut found, problems: wrong, partial } = manifest;
             problems.extend(wrong);
             let mut ids = BTreeSet::new();
-            for arrival in found {
+            found.retain(|arrival| {
                 let id = (arrival.kind, arrival.key.clone());
-                let at = arrival.origin().map(Origin::to_string).unwrap_or_default();
                 if let Some(other) = taken.get(&id) {
-                    problems.extend(duplicate(&arrival, other));
-                    continue;
+                    problems.extend(duplicate(arrival, other.as_ref()));
+                    return false;
                 }
-                taken.insert(id.clone(), at);
+                taken.insert(id.clone(), arrival.origin().cloned());
                 ids.insert(id);
-                arrivals.push(arrival);
+                true
+            });
+            // Most have all in one file: there are many, so they are not moved about.
+            match arrivals.is_empty() {
+                true => arrivals = found,
+                false => arrivals.append(&mut found),
             }
             if partial {
                 ids.extend(self.held.remove(&file).unwrap_or_default());
@@ -234,7 +250,8 @@ impl News {
     }
 }
 
-fn duplicate(arrival: &Arrival, other: &str) -> Option<FileProblem> {
+fn duplicate(arrival: &Arrival, other: Option<&Origin>) -> Option<FileProblem> {
+    let other = other.map(Origin::to_string).unwrap_or_default();
     let message = format!(
         "{} {}: is already at {other}; remove one of the two",
         arrival.kind.kind(),

@@ -30,24 +30,27 @@ pub(super) struct Manifest {
 /// would not take are problems as well.
 pub(super) fn read(file: &Arc<str>, text: &str, strict: bool) -> Manifest {
     let mut manifest = Manifest::default();
-    let documents = match yaml::parse(text) {
-        Ok(documents) => documents,
-        Err(error) => {
-            manifest.problem(file, error.line, format!("is no YAML: {}", error.message));
-            manifest.partial = true;
-            return manifest;
+    for document in yaml::documents(&mut text.as_bytes()) {
+        match document {
+            Ok(document) => {
+                let documents = document.flatten().into_iter();
+                documents.for_each(|document| manifest.take(file, document, strict));
+            }
+            // Of a file that is no YAML nothing is taken.
+            Err(error) => {
+                manifest = Manifest { partial: true, ..Manifest::default() };
+                manifest.problem(file, error.line, format!("is no YAML: {}", error.message));
+            }
         }
-    };
-    for document in documents.into_iter().flat_map(Document::flatten) {
-        manifest.take(file, document, strict);
     }
     manifest
 }
 
 /// The line of `field` of the object in `text`: for messages.
 pub(super) fn line_of(text: &str, kind: ObjectKind, key: &Key, field: &str) -> Option<u32> {
-    let documents = yaml::parse(text).ok()?;
-    documents.into_iter().flat_map(Document::flatten).find_map(|document| {
+    let mut bytes = text.as_bytes();
+    let documents = yaml::documents(&mut bytes).map_while(Result::ok);
+    documents.flat_map(Document::flatten).find_map(|document| {
         let found = kind_of(&document.value)? == kind && key_of(kind, &document.value)? == *key;
         found.then(|| document.line_of(field))
     })
@@ -222,6 +225,15 @@ mod tests {
         );
         assert!(!manifest.partial);
         assert_eq!(manifest.arrivals.len(), 1);
+    }
+
+    #[test]
+    fn of_a_file_that_is_no_yaml_nothing_is_taken() {
+        let manifest = read(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\nkind: [\n---\nkind: 1\n",
+        );
+        assert!(manifest.partial && manifest.arrivals.is_empty());
+        assert_eq!(manifest.problems.len(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod dns;
 mod echo;
 mod endpoints;
 mod files;
+mod key_sets;
 mod manifest;
 mod named;
 mod object;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 pub use cluster::{ClusterSource, Timing, connect};
 pub use echo::Echoes;
 pub use files::{Embedded, FileProblem, FileSource, Origin, line_of, read_once};
+pub use key_sets::KeyTimes;
 pub use stats::{SourceCounts, SourceStats};
 pub use world::Handle;
 

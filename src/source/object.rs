@@ -17,6 +17,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::Value;
 
 use crate::api::cluster_trust_bundle::ClusterTrustBundle;
+use crate::api::consumer::Consumer;
 use crate::api::gateway::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
@@ -45,6 +46,9 @@ impl Raw {
         meta.remove("managedFields");
         if let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(LAST_APPLIED);
+            if annotations.is_empty() {
+                meta.remove("annotations");
+            }
         }
         let meta = ObjectMeta::deserialize(&value["metadata"])
             .map_err(|error| format!("metadata: {error}"))?;
@@ -234,6 +238,7 @@ objects! {
     Namespace(Namespace) in namespaces,
     Middleware(Middleware) in middlewares,
     RateLimit(RateLimit) in rate_limits,
+    Consumer(Consumer) in consumers,
 }
 
 /// Messages repeat values, and those of Secrets are nobody's business.
@@ -275,6 +280,8 @@ mod tests {
         };
         assert_eq!(object("1", "x").content(), object("2", "y").content());
         assert!(!object("1", "x").value().to_string().contains("manager"));
+        let without = raw(json!({"metadata": {"name": "a"}, "spec": {"a": 1}}));
+        assert_eq!(object("1", "x").content(), without.content());
     }
 
     #[test]

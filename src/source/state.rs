@@ -12,12 +12,14 @@ use super::endpoints::{Slice, View};
 use super::files::{FileProblem, Origin};
 use super::object::{Content, Object, Raw, Undecoded};
 use super::wants::{Named, Wants};
-use crate::translate::{Key, ObjectKind, Objects, Settings, Snapshot, Undecodable};
+use crate::translate::{Key, KeySource, ObjectKind, Objects, Settings, Snapshot, Undecodable};
 
 /// Names that the objects of one namespace may ask for together: so many are fetched at most.
 const MOST_OF_NAMESPACE: usize = 256;
 /// Host names that are resolved for the objects of one namespace.
 const MOST_HOSTS: usize = 64;
+/// Key sets that are fetched for the objects of one namespace.
+const MOST_KEY_SETS: usize = 32;
 
 /// Who brings objects: one list and watch, or one way of reading them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +34,8 @@ pub(super) enum Awaited {
     Named(Named),
     /// The addresses of a host name.
     Host(String),
+    /// The keys of an issuer.
+    Keys(KeySource),
 }
 
 pub(super) struct State {
@@ -50,6 +54,8 @@ pub(super) struct State {
     /// Somebody fetches what is wanted by name, somebody resolves host names: worth waiting for.
     pub fetching: bool,
     pub resolving: bool,
+    /// Somebody fetches key sets: worth waiting for.
+    pub fetching_keys: bool,
     /// EndpointSlices by the Service they belong to.
     pub slices: HashMap<Key, BTreeSet<Key>>,
     /// Services whose endpoints changed since the last pass began.
@@ -60,17 +66,18 @@ pub(super) struct State {
     /// The Secrets that the pass at work sees.
     pub pass_secrets: Option<Objects<Secret>>,
     pub problems: Arc<Vec<FileProblem>>,
-    pub origins: HashMap<(ObjectKind, Key), Origin>,
 }
 
-/// What is known of an object besides its content.
+/// What is known of an object besides its content. There is one for each: what few have is boxed.
 pub(super) struct Row {
-    pub version: String,
+    pub version: Box<str>,
     content: Content,
     /// The watches that have it; it goes when none has.
     pub holders: Vec<WatchId>,
     /// Of an EndpointSlice: whose it is.
-    pub slice: Option<Slice>,
+    pub slice: Option<Box<Slice>>,
+    /// Of an object in a file: where.
+    pub origin: Option<Origin>,
 }
 
 /// An object on its way into the world, decoded outside of the lock.
@@ -83,7 +90,7 @@ pub(super) struct Arrival {
     pub object: Result<Object, Undecoded>,
     origin: Option<Origin>,
     pub wants: Wants,
-    pub slice: Option<Slice>,
+    pub slice: Option<Box<Slice>>,
 }
 
 impl Arrival {
@@ -92,7 +99,7 @@ impl Arrival {
         Arrival {
             kind,
             wants: Wants::of(kind, &key, raw.value()),
-            slice: (kind == ObjectKind::EndpointSlice).then(|| Slice::of(&raw.meta)),
+            slice: (kind == ObjectKind::EndpointSlice).then(|| Box::new(Slice::of(&raw.meta))),
             key,
             uid: raw.meta.uid.clone(),
             version: raw.meta.resource_version.clone().unwrap_or_default(),
@@ -138,6 +145,7 @@ impl State {
             wants: BTreeMap::new(),
             fetching: false,
             resolving: false,
+            fetching_keys: false,
             slices: HashMap::new(),
             touched: BTreeSet::new(),
             // The first pass is due as soon as everything was listed, even if that is nothing.
@@ -145,7 +153,6 @@ impl State {
             passing: false,
             pass_secrets: None,
             problems: Arc::default(),
-            origins: HashMap::new(),
         }
     }
 
@@ -181,6 +188,7 @@ impl State {
         let Arrival { kind, key, uid, version, content, object, origin, wants: _, slice: _ } =
             arrival;
         let id = (kind, key.clone());
+        let at = origin.as_ref().map(Origin::to_string);
         let mut same = false;
         let change = match self.rows.get_mut(&id) {
             Some(row) => {
@@ -189,24 +197,22 @@ impl State {
                     (old, new) if old.status != new.status => Change::Status,
                     _ => Change::None,
                 };
-                same = change == Change::None && row.version == version;
-                row.version = version;
+                same = change == Change::None && *row.version == *version;
+                row.version = version.into();
                 row.content = content;
+                row.origin = origin;
                 if !row.holders.contains(&watch) {
                     row.holders.push(watch);
                 }
                 change
             }
             None => {
-                let row = Row { version, content, holders: vec![watch], slice: None };
+                let (version, holders) = (version.into(), vec![watch]);
+                let row = Row { version, content, holders, slice: None, origin };
                 self.rows.insert(id.clone(), row);
                 Change::Content
             }
         };
-        let at = origin.as_ref().map(Origin::to_string);
-        if let Some(origin) = origin {
-            self.origins.insert(id.clone(), origin);
-        }
         match object {
             // Listed again: the object that others may hold stays the one.
             Ok(_) if same => {}
@@ -234,7 +240,7 @@ impl State {
         watch: WatchId,
         kind: ObjectKind,
         key: &Key,
-    ) -> (Change, Option<Slice>) {
+    ) -> (Change, Option<Box<Slice>>) {
         let id = (kind, key.clone());
         let Some(row) = self.rows.get_mut(&id) else { return (Change::None, None) };
         row.holders.retain(|holder| *holder != watch);
@@ -242,7 +248,6 @@ impl State {
             return (Change::None, None);
         }
         let row = self.rows.remove(&id);
-        self.origins.remove(&id);
         self.pending.forget(kind, key);
         Object::remove(kind, key, &mut self.snapshot);
         self.undecodable_changed |= self.undecodable.remove(&id).is_some();
@@ -301,6 +306,33 @@ impl State {
             hosts.insert(host.to_owned());
         }
         (hosts, left_out)
+    }
+
+    /// Where Middlewares have their keys from, and how many are left out: nobody can take the
+    /// turns of other namespaces. None before the lists have come: issuers may be Services.
+    pub fn wanted_keys(&self) -> (BTreeSet<KeySource>, usize) {
+        let (mut sources, mut left_out) = (BTreeSet::new(), 0);
+        if !self.all_listed() {
+            return (sources, left_out);
+        }
+        let mut taken: HashMap<&str, usize> = HashMap::new();
+        for ((_, referrer), wants) in &self.wants {
+            for remote in &wants.keys {
+                let namespace = referrer.namespace.clone();
+                let source = KeySource { namespace, remote: remote.clone() };
+                if sources.contains(&source) {
+                    continue;
+                }
+                let taken = taken.entry(&referrer.namespace).or_default();
+                if *taken >= MOST_KEY_SETS {
+                    left_out += 1;
+                    continue;
+                }
+                *taken += 1;
+                sources.insert(source);
+            }
+        }
+        (sources, left_out)
     }
 
     /// The host name that an object of this kind wants is resolved: that of a Service only where

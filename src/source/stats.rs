@@ -13,6 +13,8 @@ pub struct SourceStats {
     pub(super) endpoint_updates: AtomicU64,
     pub(super) panics: AtomicU64,
     pub(super) reload_errors: AtomicU64,
+    pub(super) key_fetches: AtomicU64,
+    pub(super) key_errors: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -34,6 +36,10 @@ pub struct SourceCounts {
     pub panics: u64,
     /// Times that files were read and had problems.
     pub reload_errors: u64,
+    /// Times that keys of an issuer were asked for.
+    pub key_fetches: u64,
+    /// Of these, those that brought no keys.
+    pub key_errors: u64,
 }
 
 impl SourceStats {
@@ -48,6 +54,8 @@ impl SourceStats {
             endpoint_updates: read(&self.endpoint_updates),
             panics: read(&self.panics),
             reload_errors: read(&self.reload_errors),
+            key_fetches: read(&self.key_fetches),
+            key_errors: read(&self.key_errors),
         }
     }
 }

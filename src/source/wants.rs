@@ -1,17 +1,27 @@
 //! What an object asks for that the lists of its kind do not bring: Secrets and ConfigMaps by
-//! name, and the addresses of host names. Read from the JSON, so that an undecodable object
+//! name, the addresses of host names, and the keys of issuers. Read from the JSON, so that an undecodable object
 //! keeps its own. Whether a reference is allowed is `translate`'s to say.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::policy::jwt::Remote;
 use crate::translate::{Key, ObjectKind};
 
 /// Names that one object may ask for: more are not looked at.
 const MOST: usize = 256;
 
+/// Key sets that one object may ask for: as many methods as a policy may have.
+const MOST_KEY_SETS: usize = 8;
+
 /// The fields that name a Secret or a ConfigMap, one or a list.
-const REFERENCES: &[&str] =
-    &["secretRef", "certificateRefs", "clientCertificateRef", "caCertificateRefs"];
+const REFERENCES: &[&str] = &[
+    "secretRef",
+    "certificateRefs",
+    "clientCertificateRef",
+    "caCertificateRefs",
+    "caCertificateRef",
+];
 
 /// An object that is brought by its name.
 pub(super) type Named = (ObjectKind, Key);
@@ -23,6 +33,8 @@ pub(super) struct Wants {
     pub named: Vec<Named>,
     /// `spec.externalName` of a Service, the external host of an XBackend.
     pub host: Option<String>,
+    /// Where keys are that tokens of a Middleware are signed with.
+    pub keys: Vec<Remote>,
 }
 
 impl Wants {
@@ -33,8 +45,11 @@ impl Wants {
         let mut wants = Wants::default();
         let spec = &object["spec"];
         match kind {
-            ObjectKind::Middleware | ObjectKind::BackendTlsPolicy => {
+            ObjectKind::Middleware | ObjectKind::Consumer | ObjectKind::BackendTlsPolicy => {
                 references(spec, &key.namespace, false, &mut wants);
+                if kind == ObjectKind::Middleware {
+                    wants.keys = keys(spec);
+                }
             }
             // Their references may lead into other namespaces.
             ObjectKind::Gateway | ObjectKind::ListenerSet | ObjectKind::XBackend => {
@@ -66,7 +81,7 @@ impl Wants {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.host.is_none()
+        self.named.is_empty() && self.host.is_none() && self.keys.is_empty()
     }
 
     fn secret(&mut self, namespace: &str, name: &str) {
@@ -109,6 +124,17 @@ fn references(value: &Value, namespace: &str, others: bool, wants: &mut Wants) {
     }
 }
 
+/// Where the methods of an authentication policy have their keys from.
+fn keys(spec: &Value) -> Vec<Remote> {
+    let methods = spec["authentication"]["methods"].as_array().into_iter().flatten();
+    let remotes = methods.map(|method| &method["jwt"]["keys"]["remote"]);
+    let read = |remote: &Value| Remote::deserialize(remote).ok();
+    let mut keys: Vec<Remote> = remotes.take(MOST_KEY_SETS).filter_map(read).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
 fn reference(value: &Value, namespace: &str, others: bool, wants: &mut Wants) {
     let kind = match (value["group"].as_str().unwrap_or_default(), value["kind"].as_str()) {
         ("", None | Some("Secret")) => ObjectKind::Secret,
@@ -147,9 +173,23 @@ mod tests {
 
     #[test]
     fn every_secret_ref_of_a_middleware_is_wanted() {
-        let object = json!({"spec": {"basicAuth": {"secretRef": {"name": "users"}}}});
+        let object = json!({"spec": {"authentication": {"methods": [{"basic": {"secretRef": {"name": "users"}}}]}}});
         assert_eq!(named(ObjectKind::Middleware, object.clone()), ["Secret a/users"]);
         assert!(named(ObjectKind::HttpRoute, object).is_empty());
+    }
+
+    #[test]
+    fn the_keys_of_every_method_are_wanted_with_their_certificates() {
+        let uri = |uri: &str| {
+            let ca = json!({"kind": "ConfigMap", "name": "ca"});
+            json!({"jwt": {"keys": {"remote": {"uri": uri, "caCertificateRef": ca}}}})
+        };
+        let methods = json!([uri("b"), {"apiKey": {}}, uri("a"), uri("b"), {"jwt": {"keys": 1}}]);
+        let object = json!({"spec": {"authentication": {"methods": methods}}});
+        let wants = Wants::of(ObjectKind::Middleware, &Key::new("a", "x"), &object);
+        let uris: Vec<_> = wants.keys.iter().filter_map(|keys| keys.uri.as_deref()).collect();
+        assert_eq!(uris, ["a", "b"]);
+        assert_eq!(named(ObjectKind::Middleware, object), ["ConfigMap a/ca"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::state::{Arrival, Awaited, Change, State, WatchId};
 use super::stats::{SourceStats, count};
 use super::wants::{Named, Wants};
 use crate::graph::Bound;
-use crate::translate::{Key, ObjectKind, Peer, Settings, Snapshot};
+use crate::translate::{Key, KeySource, ObjectKind, Peer, Settings, Snapshot};
 
 /// How long a pass waits for what an object newly refers to by name.
 const FETCH: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl Handle {
 
     /// Where the object was read from; None in a cluster.
     pub fn origin(&self, kind: ObjectKind, key: &Key) -> Option<Origin> {
-        self.lock().origins.get(&(kind, key.clone())).cloned()
+        self.lock().rows.get(&(kind, key.clone()))?.origin.clone()
     }
 
     pub fn stats(&self) -> &SourceStats {
@@ -252,12 +252,13 @@ impl Handle {
         kept: &BTreeSet<(ObjectKind, Key)>,
     ) {
         let mut state = self.lock();
-        let present: BTreeSet<(ObjectKind, Key)> =
-            arrivals.iter().map(|a| (a.kind, a.key.clone())).collect();
+        let present: BTreeSet<(ObjectKind, &Key)> =
+            arrivals.iter().map(|a| (a.kind, &a.key)).collect();
         let gone: Vec<(ObjectKind, Key)> = state
             .rows
             .iter()
-            .filter(|(id, row)| row.holders.contains(&watch) && !present.contains(id))
+            .filter(|(_, row)| row.holders.contains(&watch))
+            .filter(|((kind, key), _)| !present.contains(&(*kind, key)))
             .filter(|(id, _)| !kept.contains(id))
             .map(|(id, _)| id.clone())
             .collect();
@@ -293,6 +294,27 @@ impl Handle {
         self.lock().wanted_hosts()
     }
 
+    /// From here on passes wait a little for keys that are newly wanted, and for those that are
+    /// wanted already.
+    pub(super) fn brings_keys(&self) {
+        let mut state = self.lock();
+        state.fetching_keys = true;
+        let until = Some(Instant::now() + FETCH);
+        for source in state.wanted_keys().0 {
+            state.awaited.entry(Awaited::Keys(source)).or_insert(until);
+        }
+    }
+
+    /// See [`State::wanted_keys`].
+    pub(super) fn wanted_keys(&self) -> (BTreeSet<KeySource>, usize) {
+        self.lock().wanted_keys()
+    }
+
+    /// The objects of this moment, for somebody who makes no pass.
+    pub(super) fn view(&self) -> Snapshot {
+        self.lock().snapshot.clone()
+    }
+
     pub(super) fn subscribe_wanted(&self) -> watch::Receiver<()> {
         self.shared.wanted.subscribe()
     }
@@ -319,7 +341,7 @@ impl Handle {
 
     pub(super) fn expect_echo(&self, kind: ObjectKind, key: &Key, version: &str) {
         let mut state = self.lock();
-        let seen = state.rows.get(&(kind, key.clone())).is_some_and(|row| row.version == version);
+        let seen = state.rows.get(&(kind, key.clone())).is_some_and(|row| *row.version == *version);
         if state.pending.expect(kind, key, version) {
             count(&self.shared.stats.echoes);
         } else if seen {
@@ -363,7 +385,7 @@ impl Handle {
             self.want(state, id.clone(), wants);
         }
         let before = state.rows.get_mut(&id).and_then(|row| row.slice.replace(slice.clone()?));
-        state.file_slice(&id.1, before.as_ref(), slice.as_ref());
+        state.file_slice(&id.1, before.as_deref(), slice.as_deref());
         self.with_slices(state, change, [before, slice])
     }
 
@@ -375,16 +397,21 @@ impl Handle {
         if change == Change::Content {
             self.want(state, id, Wants::default());
         }
-        state.file_slice(key, slice.as_ref(), None);
+        state.file_slice(key, slice.as_deref(), None);
         self.with_slices(state, change, [slice, None])
     }
 
     /// A change of an EndpointSlice that nobody but the data plane looks at needs no pass.
-    fn with_slices(&self, state: &mut State, change: Change, slices: [Option<Slice>; 2]) -> Change {
+    fn with_slices(
+        &self,
+        state: &mut State,
+        change: Change,
+        slices: [Option<Box<Slice>>; 2],
+    ) -> Change {
         let Some(feed) = self.shared.feed.as_ref().filter(|_| change != Change::None) else {
             return change;
         };
-        let slices: Vec<Slice> = slices.into_iter().flatten().collect();
+        let slices: Vec<Box<Slice>> = slices.into_iter().flatten().collect();
         if slices.is_empty() {
             return change;
         }
@@ -405,7 +432,7 @@ impl Handle {
     }
 
     fn want(&self, state: &mut State, id: (ObjectKind, Key), wants: Wants) {
-        let kind = id.0;
+        let (kind, namespace) = (id.0, id.1.namespace.clone());
         let before = match wants.is_empty() {
             true => state.wants.remove(&id),
             false => state.wants.insert(id, wants.clone()),
@@ -429,6 +456,14 @@ impl Handle {
             && !state.snapshot.resolved.contains_key(&host)
         {
             state.awaited.entry(Awaited::Host(host)).or_insert(until);
+        }
+        for remote in wants.keys.into_iter().filter(|_| state.fetching_keys) {
+            let source = KeySource { namespace: namespace.clone(), remote };
+            if !before.keys.contains(&source.remote)
+                && !state.snapshot.key_sets.contains_key(&source)
+            {
+                state.awaited.entry(Awaited::Keys(source)).or_insert(until);
+            }
         }
         self.shared.wanted.send_replace(());
     }

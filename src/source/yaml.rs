@@ -31,30 +31,48 @@ pub(super) struct SyntaxError {
     pub message: String,
 }
 
-/// All documents of a file; empty ones are left out.
-pub(super) fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
-    // As large as a big cluster's objects in one file; what aliases may multiply stays small.
+/// Values in all documents of a file together: as many as a big cluster's objects have.
+const MOST: usize = 20_000_000;
+
+/// The documents of a file, one by one, so that the others take no memory; empty ones are left
+/// out. An error is the last that comes.
+pub(super) fn documents<'t>(
+    text: &'t mut &[u8],
+) -> impl Iterator<Item = Result<Document, SyntaxError>> + 't {
+    // Each may be as large as a big cluster's objects in one list; what aliases may multiply in
+    // one stays small.
     let options = serde_saphyr::options! {
         with_snippet: false,
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         budget: serde_saphyr::budget! {
-            max_documents: 100_000,
             max_events: 50_000_000,
             max_nodes: 20_000_000,
         },
     };
-    let documents: Vec<Node> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
-            line: error.location().map_or(1, |location| line(location.line())),
-            message: first_line(&error.to_string()),
-        })?;
-    Ok(documents
-        .into_iter()
-        .map(|node| {
-            let (value, lines) = node.split();
-            Document { value, lines }
-        })
-        .collect())
+    let mut nodes = serde_saphyr::read_with_options::<_, Node>(text, options);
+    let (mut values, mut broken) = (0, false);
+    std::iter::from_fn(move || {
+        if broken {
+            return None;
+        }
+        let document = match nodes.next()? {
+            Ok(node) => {
+                let (value, lines) = node.split(&mut values);
+                if values > MOST {
+                    let message = format!("holds more than {MOST} values");
+                    Err(SyntaxError { line: lines.line, message })
+                } else {
+                    Ok(Document { value, lines })
+                }
+            }
+            Err(error) => Err(SyntaxError {
+                line: error.location().map_or(1, |location| line(location.line())),
+                message: first_line(&error.to_string()),
+            }),
+        };
+        broken = document.is_err();
+        Some(document)
+    })
 }
 
 impl Document {
@@ -156,7 +174,9 @@ enum Tree {
 }
 
 impl Node {
-    fn split(self) -> (Value, Lines) {
+    /// Adds how many values there are in it.
+    fn split(self, count: &mut usize) -> (Value, Lines) {
+        *count += 1;
         let mut lines =
             Lines { line: line(self.0.referenced.line()), fields: Vec::new(), items: Vec::new() };
         let value = match self.0.value {
@@ -165,7 +185,7 @@ impl Node {
                 nodes
                     .into_iter()
                     .map(|node| {
-                        let (value, inner) = node.split();
+                        let (value, inner) = node.split(count);
                         lines.items.push(inner);
                         value
                     })
@@ -174,7 +194,7 @@ impl Node {
             Tree::Fields(nodes) => {
                 let mut fields = Map::new();
                 for (name, node) in nodes {
-                    let (value, inner) = node.split();
+                    let (value, inner) = node.split(count);
                     lines.fields.push((name.clone(), inner));
                     fields.insert(name, value);
                 }
@@ -263,6 +283,10 @@ impl<'de> Visitor<'de> for TreeVisitor {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
+        documents(&mut text.as_bytes()).collect()
+    }
+
     const TWO: &str = "\
 # a comment
 a: 1
@@ -307,6 +331,13 @@ f:
         let error = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
         assert!(error.line >= 2, "{error:?}");
         assert!(!error.message.contains('\n'));
+    }
+
+    #[test]
+    fn an_error_is_the_last_that_comes() {
+        let mut text = "a: 1\n---\nb: [\n---\nc: 1\n".as_bytes();
+        let read: Vec<bool> = documents(&mut text).map(|document| document.is_ok()).collect();
+        assert_eq!(read, [true, false]);
     }
 
     #[test]

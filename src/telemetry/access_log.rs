@@ -1,4 +1,5 @@
-//! One line a request, written by a thread of its own; how a line looks is [`super::line`]'s.
+//! One line a request, written by a thread of its own; how a line looks is
+//! [`super::json`]'s and [`super::text`]'s.
 //!
 //! Each worker gathers its lines and hands many at once over a bounded queue, without waiting:
 //! what finds the queue full is dropped and counted. Waking the writer for each line would cost
@@ -12,9 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::line::{self, Clock};
-use super::stream::{self, StreamRecord};
-use super::{Outcome, Record};
+use super::append::{Clock, Page};
+use super::{Outcome, Record, StreamRecord, json, text};
 
 /// How many bundles may wait for the writer: 8 MiB.
 const QUEUE: usize = 128;
@@ -22,6 +22,8 @@ const QUEUE: usize = 128;
 const BUNDLE: usize = 64 * 1024;
 /// Room for the line that exceeds it.
 const LINE: usize = 1024;
+/// How many bundles that are written may wait for a worker to fill them again.
+const SPARE: usize = 2;
 /// How long a line may wait for others of its worker.
 pub const LINES_WAIT: Duration = Duration::from_millis(50);
 /// How long a worker that ends waits for the writer: less than the process waits for its workers.
@@ -34,10 +36,12 @@ pub enum Format {
 }
 
 /// Whole lines on their way to the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bundle {
-    text: String,
+    page: Page,
     lines: u64,
+    /// Takes the memory back.
+    home: SyncSender<Page>,
     /// Dropped with the bundle, once it is written: who has the other end may wait for that.
     _written: Option<Sender<()>>,
 }
@@ -70,14 +74,24 @@ impl AccessLog {
 
     /// For the lines of one worker.
     pub fn lines(&self) -> Lines {
+        let (home, spare) = sync_channel(SPARE);
         Lines {
             format: self.format,
             queue: self.queue.clone(),
             lost: Arc::clone(&self.lost),
             waiting: RefCell::default(),
+            home,
+            spare,
             clock: Clock::default(),
         }
     }
+}
+
+/// Lines that are not handed over yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    page: Page,
+    lines: u64,
 }
 
 /// The lines of one worker; takes them and never blocks.
@@ -86,30 +100,37 @@ pub struct Lines {
     format: Format,
     queue: SyncSender<Bundle>,
     lost: Arc<AtomicU64>,
-    waiting: RefCell<Bundle>,
+    waiting: RefCell<Waiting>,
+    /// The way back for the memory of bundles: so the same few are filled again and again.
+    home: SyncSender<Page>,
+    spare: Receiver<Page>,
     clock: Clock,
 }
 
 impl Lines {
     pub fn write(&self, outcome: &Outcome<'_>, record: &Record<'_>) {
-        let write = if self.format == Format::Json { line::json } else { line::text };
-        self.add(|text| write(text, &self.clock, outcome, record));
+        self.add(|out| match self.format {
+            Format::Json => json::request(out, &self.clock, outcome, record),
+            Format::Text => text::request(out, &self.clock, outcome, record),
+        });
     }
 
     pub fn write_stream(&self, record: &StreamRecord<'_>) {
-        let write = if self.format == Format::Json { stream::json } else { stream::text };
-        self.add(|text| write(text, &self.clock, record));
+        self.add(|out| match self.format {
+            Format::Json => json::stream(out, &self.clock, record),
+            Format::Text => text::stream(out, &self.clock, record),
+        });
     }
 
-    fn add(&self, write: impl FnOnce(&mut String)) {
-        let mut bundle = self.waiting.borrow_mut();
-        if bundle.text.capacity() == 0 {
-            bundle.text.reserve(BUNDLE + LINE);
+    fn add(&self, write: impl FnOnce(&mut Page)) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.page.size() == 0 {
+            waiting.page = self.spare.try_recv().unwrap_or_else(|_| Page::new(BUNDLE + LINE));
         }
-        write(&mut bundle.text);
-        bundle.lines += 1;
-        let is_full = bundle.text.len() >= BUNDLE;
-        drop(bundle);
+        write(&mut waiting.page);
+        waiting.lines += 1;
+        let is_full = waiting.page.filled().len() >= BUNDLE;
+        drop(waiting);
         if is_full {
             self.flush();
         }
@@ -117,18 +138,26 @@ impl Lines {
 
     /// Hands over what waits.
     pub fn flush(&self) {
-        let bundle = self.waiting.take();
+        if self.waiting.borrow().lines == 0 {
+            return;
+        }
+        let bundle = self.bundle(None);
         let lines = bundle.lines;
-        if lines > 0 && self.queue.try_send(bundle).is_err() {
+        if self.queue.try_send(bundle).is_err() {
             self.lost.fetch_add(lines, Ordering::Relaxed);
         }
+    }
+
+    fn bundle(&self, written: Option<Sender<()>>) -> Bundle {
+        let Waiting { page, lines } = self.waiting.take();
+        Bundle { page, lines, home: self.home.clone(), _written: written }
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
         let (sender, written) = channel();
-        let mut last = Bundle { _written: Some(sender), ..self.waiting.take() };
+        let mut last = self.bundle(Some(sender));
         let lines = last.lines;
         let deadline = Instant::now() + LAST_WAIT;
         loop {
@@ -151,9 +180,14 @@ impl Drop for Lines {
 /// Writes until all senders are gone. A sink that fails (a closed pipe) loses lines, not
 /// requests.
 fn write_bundles(bundles: &Receiver<Bundle>, mut out: impl Write, lost: &AtomicU64) {
-    while let Ok(bundle) = bundles.recv() {
-        if out.write_all(bundle.text.as_bytes()).and_then(|()| out.flush()).is_err() {
+    while let Ok(mut bundle) = bundles.recv() {
+        if out.write_all(bundle.page.filled()).and_then(|()| out.flush()).is_err() {
             lost.fetch_add(bundle.lines, Ordering::Relaxed);
+        }
+        bundle.page.clear();
+        // What a long line made large is not kept, nor more than what a worker fills meanwhile.
+        if bundle.page.size() <= BUNDLE + LINE {
+            let _ = bundle.home.try_send(bundle.page);
         }
     }
 }
@@ -202,7 +236,8 @@ mod tests {
         log.write(&outcome(), &record("/b"));
         assert!(bundles.try_recv().is_err());
         log.flush();
-        let text = bundles.try_recv().unwrap().text;
+        let bundle = bundles.try_recv().unwrap();
+        let text = str::from_utf8(bundle.page.filled()).unwrap();
         assert_eq!((text.lines().count(), text.ends_with("}\n")), (2, true));
         let mut written = 0;
         let full = loop {
@@ -212,8 +247,32 @@ mod tests {
                 break bundle;
             }
         };
-        assert!(full.lines == written && full.text.len() >= BUNDLE);
-        assert!(full.text.len() < BUNDLE + LINE && full.text.capacity() <= BUNDLE + LINE);
+        assert!(full.lines == written && full.page.filled().len() >= BUNDLE);
+        assert_eq!(full.page.size(), BUNDLE + LINE);
+        drop(bundles);
+    }
+
+    #[test]
+    fn memory_of_what_was_written_is_filled_again_unless_it_grew() {
+        let (log, bundles) = lines(8);
+        let (written, next) = sync_channel(8);
+        let fill = |path: &str| {
+            log.write(&outcome(), &record(path));
+            log.flush();
+            let bundle = bundles.try_recv().unwrap();
+            let memory = bundle.page.filled().as_ptr().addr();
+            written.send(bundle).unwrap();
+            memory
+        };
+        let (first, large) = (fill("/a"), fill(&"/".repeat(BUNDLE + LINE)));
+        assert_ne!(first, large);
+        drop(written);
+        write_bundles(&next, io::sink(), &AtomicU64::default());
+        let spares: Vec<_> = log.spare.try_iter().collect();
+        assert_eq!(spares.len(), 1);
+        log.home.send(spares.into_iter().next().unwrap()).unwrap();
+        log.write(&outcome(), &record("/b"));
+        assert_eq!(log.waiting.borrow().page.filled().as_ptr().addr(), first);
         drop(bundles);
     }
 

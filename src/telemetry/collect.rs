@@ -15,22 +15,24 @@ use prometheus_client::registry::Unit;
 use crate::graph::stats::{DURATION_BOUNDS, HistogramTotal, RouteTotal};
 use crate::graph::{RouteGraph, Shared};
 use crate::policy::Kind;
+use crate::policy::external_auth::{self, COUNTS};
+use crate::policy::rate_limit::{Limits, Outcome};
 use crate::reason::Reason;
 
-use super::StreamKind;
+use super::consumers::{Admitted, CLASSES};
 use super::counters::WorkerCounters;
+use super::{StreamKind, identity, store};
 
 /// Routes beyond this number are counted together under `name="_other"`.
 const MAX_ROUTES: usize = 2_000;
-
-/// The classes that a route's requests are counted by.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct DataPlane {
     pub shared: Arc<Shared>,
     pub workers: Arc<Mutex<Vec<Arc<WorkerCounters>>>>,
+    /// Which Consumers have series of their own.
+    pub consumers: Arc<Admitted>,
     /// Access-log lines that found the queue full.
     pub lost_lines: Option<Arc<AtomicU64>>,
 }
@@ -42,6 +44,9 @@ impl Collector for DataPlane {
         let mut out = Encoder(encoder);
         out.workers(&workers)?;
         out.routes(&totals(&graph))?;
+        out.limits(&limits(&graph))?;
+        store::encode(&mut out)?;
+        identity::encode(&mut out, &self.consumers, workers.iter().map(|w| &w.consumers))?;
         out.gauge("config_generation", "Number of the live route graph", graph.generation)?;
         if let Some(lost) = &self.lost_lines {
             let help = "Log lines dropped because the writer was behind";
@@ -50,6 +55,12 @@ impl Collector for DataPlane {
         Ok(())
     }
 }
+
+/// Limits beyond this number are counted together under `limit="_other"`.
+const MAX_LIMITS: usize = 2_000;
+
+/// In the order of [`Outcome::ALL`].
+type LimitTotal = [u64; Outcome::ALL.len()];
 
 type RouteLabels = [(&'static str, String); 3];
 
@@ -73,6 +84,18 @@ fn totals(graph: &RouteGraph) -> BTreeMap<RouteLabels, RouteTotal> {
     totals
 }
 
+/// What the limits of the graph made of requests, bounded.
+fn limits(graph: &RouteGraph) -> BTreeMap<String, LimitTotal> {
+    let mut seen = BTreeMap::<String, LimitTotal>::new();
+    let policies = graph.policies.iter().filter_map(|installed| installed.policy.limits());
+    for (name, totals) in policies.flat_map(Limits::totals) {
+        let known = seen.contains_key(&name) || seen.len() < MAX_LIMITS;
+        let name = if known { name } else { "_other".to_owned() };
+        seen.entry(name).or_default().iter_mut().zip(totals).for_each(|(sum, n)| *sum += n);
+    }
+    seen
+}
+
 fn encode_total(mut metric: MetricEncoder<'_>, total: &HistogramTotal) -> std::fmt::Result {
     let bounds = DURATION_BOUNDS.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(total.buckets).collect();
@@ -80,10 +103,11 @@ fn encode_total(mut metric: MetricEncoder<'_>, total: &HistogramTotal) -> std::f
     metric.encode_histogram::<NoLabelSet>(total.sum_seconds, count, &buckets, None)
 }
 
-struct Encoder<'a>(DescriptorEncoder<'a>);
+/// Writes metrics one by one.
+pub(super) struct Encoder<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Encoder<'_> {
-    fn counters<L: EncodeLabelSet>(
+    pub(super) fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
@@ -96,7 +120,7 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> std::fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> std::fmt::Result {
         self.0
             .encode_descriptor(name, help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -158,6 +182,19 @@ impl Encoder<'_> {
         });
         let help = "Requests that a policy answered instead of the backend";
         self.counters("policy_answers", help, policies)?;
+
+        let pairs =
+            Kind::ALL.iter().flat_map(|kind| Reason::ALL.iter().map(move |reason| (kind, reason)));
+        let would = pairs.map(|(kind, reason)| {
+            let n = workers.iter().map(|w| w.would_answer(*kind, *reason).load(Relaxed)).sum();
+            ([("policy", kind.as_str()), ("reason", reason.as_str())], n)
+        });
+        let help = "Requests that a policy in Shadow mode would have answered, by cause";
+        self.counters("policy_would_answer", help, would.filter(|(_, n): &(_, u64)| *n > 0))?;
+        let asked =
+            external_auth::Outcome::ALL.map(|what| ([("result", what.as_str())], COUNTS.get(what)));
+        let help = "Requests that an external authorization service was to decide on";
+        self.counters("external_auth", help, asked)?;
 
         self.streams(workers)?;
 
@@ -227,6 +264,17 @@ impl Encoder<'_> {
         self.counters("udp_datagrams_dropped", help, dropped.filter(|(_, n)| *n > 0))
     }
 
+    fn limits(&mut self, limits: &BTreeMap<String, LimitTotal>) -> std::fmt::Result {
+        let series = limits.iter().flat_map(|(name, totals)| {
+            let outcomes = Outcome::ALL.iter().zip(totals).filter(|(_, n)| **n > 0);
+            outcomes.map(move |(outcome, n)| {
+                ([("limit", name.as_str()), ("result", outcome.as_str())], *n)
+            })
+        });
+        let help = "Requests that a limit let through or not, by NAMESPACE/NAME/LIMIT";
+        self.counters("ratelimit_requests", help, series)
+    }
+
     fn routes(&mut self, routes: &BTreeMap<RouteLabels, RouteTotal>) -> std::fmt::Result {
         let classes = routes.iter().flat_map(|(labels, total)| {
             let [kind, namespace, name] = labels;
@@ -283,13 +331,16 @@ mod tests {
         let worker = telemetry.worker();
         worker.connection_opened(80);
         worker.policy_answered(Kind::RateLimit, Reason::RateLimited);
+        worker.policy_would_answer(Kind::IpAccess, Reason::IpDenied);
         let text = telemetry.render();
         for line in [
             "tidegate_connections 1",
             "tidegate_connections_accepted_total 1",
             "tidegate_policy_answers_total{policy=\"rate_limit\"} 1",
+            "tidegate_policy_would_answer_total{policy=\"ip_access\",reason=\"IpDenied\"} 1",
             "tidegate_request_duration_seconds_count 0",
             "tidegate_config_generation 0",
+            "tidegate_ratelimit_store_healed_keys_total 0",
         ] {
             assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
         }

@@ -8,6 +8,7 @@ use crate::graph::stats::{Adders, Histogram};
 use crate::policy::Kind;
 use crate::reason::Reason;
 
+use super::consumers::ConsumerCounters;
 use super::{Outcome, StreamKind, StreamRecord};
 
 /// Status codes that are counted one by one; others fall into their class.
@@ -22,6 +23,9 @@ pub struct WorkerCounters {
     /// HTTP/1.0, HTTP/1.1, HTTP/2.
     pub protocols: [AtomicU64; 3],
     pub policy_answers: [AtomicU64; Kind::ALL.len()],
+    /// What policies in Shadow mode would have answered, by policy and reason.
+    would_answer: Box<[AtomicU64]>,
+    pub consumers: ConsumerCounters,
     /// By [`StreamKind`].
     pub streams: [AtomicU64; StreamKind::ALL.len()],
     pub datagrams_dropped: [AtomicU64; Reason::ALL.len()],
@@ -47,6 +51,8 @@ impl Default for WorkerCounters {
             reasons: std::array::from_fn(|_| AtomicU64::default()),
             protocols: Default::default(),
             policy_answers: std::array::from_fn(|_| AtomicU64::default()),
+            would_answer: zeros().take(Kind::ALL.len() * Reason::ALL.len()).collect(),
+            consumers: ConsumerCounters::default(),
             streams: Default::default(),
             datagrams_dropped: std::array::from_fn(|_| AtomicU64::default()),
             sessions_opened: AtomicU64::default(),
@@ -92,6 +98,10 @@ impl WorkerCounters {
         self.duration.observe(counts.duration, Adders::One);
         add(&self.bytes_received, counts.bytes_received);
         add(&self.bytes_sent, counts.bytes_sent);
+    }
+
+    pub fn would_answer(&self, policy: Kind, reason: Reason) -> &AtomicU64 {
+        &self.would_answer[policy as usize * Reason::ALL.len() + reason as usize]
     }
 
     pub fn stream(&self, record: &StreamRecord<'_>) {

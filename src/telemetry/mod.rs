@@ -5,37 +5,42 @@
 //! and rendering happen at the scrape. Program logs are `tracing`'s and not in here.
 
 mod access_log;
+mod append;
 mod collect;
+mod consumers;
 mod counters;
-mod line;
-mod stream;
+mod identity;
+mod json;
+mod record;
+mod store;
 #[cfg(test)]
 mod testing;
+mod text;
 
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
 use access_log::Lines;
 pub use access_log::{AccessLog, Format, LINES_WAIT};
+pub use append::Page;
+use consumers::{Admitted, Consumers};
 use counters::{WorkerCounters, count};
-pub use stream::{StreamKind, StreamRecord};
+pub use record::{Outcome, Place, Record, StreamKind, StreamRecord};
 
-use crate::graph::stats::Counts;
-use crate::graph::{BackendKey, RouteStats, RuleName, Shared};
-use crate::policy::{Kind, Scheme};
+use crate::graph::Shared;
+use crate::policy::Kind;
 use crate::reason::Reason;
 
 /// All measuring of one process.
 #[derive(Debug)]
 pub struct Telemetry {
     workers: Arc<Mutex<Vec<Arc<WorkerCounters>>>>,
+    consumers: Arc<Admitted>,
     started: AtomicUsize,
     access_log: Option<AccessLog>,
     registry: Mutex<Registry>,
@@ -45,14 +50,17 @@ impl Telemetry {
     /// Series of the routes are read from the live graph of `shared` at each scrape.
     pub fn new(shared: Arc<Shared>, access_log: Option<AccessLog>) -> Arc<Self> {
         let workers = Arc::default();
+        let consumers = Arc::default();
         let mut registry = Registry::with_prefix("tidegate");
         registry.register_collector(Box::new(collect::DataPlane {
             shared,
             workers: Arc::clone(&workers),
+            consumers: Arc::clone(&consumers),
             lost_lines: access_log.as_ref().map(AccessLog::lost),
         }));
         Arc::new(Telemetry {
             workers,
+            consumers,
             started: AtomicUsize::new(0),
             access_log,
             registry: Mutex::new(registry),
@@ -71,6 +79,7 @@ impl Telemetry {
         WorkerTelemetry(Rc::new(Worker {
             number: self.started.fetch_add(1, Ordering::Relaxed),
             counters,
+            consumers: Consumers::new(Arc::clone(&self.consumers)),
             log: self.access_log.as_ref().map(AccessLog::lines),
         }))
     }
@@ -96,46 +105,8 @@ pub struct WorkerTelemetry(Rc<Worker>);
 struct Worker {
     number: usize,
     counters: Arc<WorkerCounters>,
+    consumers: Consumers,
     log: Option<Lines>,
-}
-
-/// What the counters want to know of a finished request.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
-    pub counts: Counts,
-    pub reason: Option<Reason>,
-    pub protocol: http::Version,
-    /// The counters of the rule's route.
-    pub stats: Option<&'a RouteStats>,
-}
-
-/// What the access log wants to know besides.
-#[derive(Debug)]
-pub struct Record<'a> {
-    /// Milliseconds since the Unix epoch at which its head was complete.
-    pub start_ms: u64,
-    pub request_id: &'a str,
-    pub client_ip: IpAddr,
-    pub peer: SocketAddr,
-    pub method: &'a Method,
-    pub scheme: Scheme,
-    pub host: &'a str,
-    /// Without the query, which may hold secrets.
-    pub path: &'a str,
-    /// How a gRPC call ended.
-    pub grpc_status: Option<u8>,
-    pub listener_port: u16,
-    pub section: &'a str,
-    pub rule: Option<&'a RuleName>,
-    pub backend: Option<&'a BackendKey>,
-    pub endpoint: Option<SocketAddr>,
-    pub attempts: u32,
-    pub user_agent: Option<&'a str>,
-    pub referer: Option<&'a str>,
-    pub traceparent: Option<&'a str>,
-    pub tls_version: Option<&'static str>,
-    pub sni: Option<&'a str>,
-    pub consumer: Option<&'a str>,
 }
 
 impl WorkerTelemetry {
@@ -148,6 +119,10 @@ impl WorkerTelemetry {
     pub fn request_done<'r>(&self, outcome: &Outcome<'_>, record: impl FnOnce() -> Record<'r>) {
         let worker = &*self.0;
         worker.counters.request(outcome);
+        if let Some(consumer) = outcome.consumer {
+            let status = outcome.counts.status;
+            worker.consumers.count(&worker.counters.consumers, consumer, status);
+        }
         if let Some(stats) = outcome.stats {
             stats.request(worker.number, &outcome.counts);
         }
@@ -214,6 +189,11 @@ impl WorkerTelemetry {
     /// A request was sent again.
     pub fn upstream_retry(&self) {
         count(&self.0.counters.upstream_retries);
+    }
+
+    /// A policy in Shadow mode would have answered.
+    pub fn policy_would_answer(&self, policy: Kind, reason: Reason) {
+        count(self.0.counters.would_answer(policy, reason));
     }
 
     /// A policy answered instead of the backend.

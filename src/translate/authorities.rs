@@ -78,14 +78,14 @@ fn of_bundle(snapshot: &Snapshot, name: &str, namespace: Option<&str>) -> Result
     Ok(bundle.spec.trust_bundle.clone().into_bytes())
 }
 
-fn of_secret(snapshot: &Snapshot, key: &Key) -> Option<Option<Vec<u8>>> {
+pub(super) fn of_secret(snapshot: &Snapshot, key: &Key) -> Option<Option<Vec<u8>>> {
     let secret = snapshot.secrets.get(key)?;
     let data = secret.data.as_ref().and_then(|data| data.get(CA_CRT)).map(|ca| ca.0.clone());
     let text = secret.string_data.as_ref().and_then(|data| data.get(CA_CRT));
     Some(data.or_else(|| text.map(|text| text.clone().into_bytes())))
 }
 
-fn of_config_map(snapshot: &Snapshot, key: &Key) -> Option<Option<Vec<u8>>> {
+pub(super) fn of_config_map(snapshot: &Snapshot, key: &Key) -> Option<Option<Vec<u8>>> {
     let map = snapshot.config_maps.get(key)?;
     let text = map.data.as_ref().and_then(|data| data.get(CA_CRT));
     let data = map.binary_data.as_ref().and_then(|data| data.get(CA_CRT));

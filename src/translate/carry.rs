@@ -9,6 +9,7 @@
 //! than their trace tells are looked at in every pass, and so are the few routes of other kinds.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -30,6 +31,8 @@ pub(super) struct Carried {
     world: World,
     /// What the world itself looked at: authorization services that policies name.
     basis: Trace,
+    /// Counts passes, so that a route that a pass does not meet is known.
+    round: u64,
     /// By the address of the object.
     routes: FxHashMap<usize, Box<Carry>>,
     /// There were routes that are not among these.
@@ -39,6 +42,8 @@ pub(super) struct Carried {
 /// A route and its trace.
 #[derive(Debug)]
 struct Carry {
+    /// The pass that met the route last.
+    round: Cell<u64>,
     /// Held, so that its address stays its own.
     _object: Arc<dyn Any + Send + Sync>,
     part: Part,
@@ -70,9 +75,11 @@ pub(super) struct Carrying {
     pass: u64,
     world: World,
     basis: Trace,
-    /// Of the last pass, what has not been carried over yet.
-    last: FxHashMap<usize, Box<Carry>>,
-    now: FxHashMap<usize, Box<Carry>>,
+    round: u64,
+    /// Of the last pass and of this one.
+    routes: FxHashMap<usize, Box<Carry>>,
+    /// How many of them this one has met.
+    met: usize,
     changes: Changes,
     /// What the object at work does.
     pub trace: Trace,
@@ -111,17 +118,17 @@ impl Carrying {
     /// With a builder that begins after the graph of the last pass if that can be gone on from.
     pub fn new(snapshot: &Snapshot) -> (Self, GraphBuilder) {
         let (carried, live) = snapshot.memo.carried();
-        let Carried { pass, mut world, basis, routes, has_more } = carried;
+        let Carried { pass, mut world, basis, round, routes, has_more } = carried;
         let mut changes = world.follow(snapshot);
         changes.world |= basis.is_unsteady || basis.is_concerned(&changes);
         let live: Option<Arc<RouteGraph>> = live.filter(|_| !changes.world);
-        let last = if live.is_some() { routes } else { FxHashMap::default() };
         let carrying = Carrying {
             pass,
             world,
             basis: Trace::default(),
-            now: FxHashMap::with_capacity_and_hasher(last.len(), Default::default()),
-            last,
+            round: round + 1,
+            routes: if live.is_some() { routes } else { FxHashMap::default() },
+            met: 0,
             // Of those that are not carried over nobody knows whether one is gone.
             is_new: live.is_none() || has_more || !changes.are_none(),
             has_more: false,
@@ -138,27 +145,42 @@ impl Carrying {
     }
 
     /// The route as the last pass left it, if it would come to the same now.
-    fn recall(&mut self, spec: &RouteSpec<'_>) -> Option<Box<Carry>> {
-        let carry = self.last.remove(&spec.object.address()?)?;
+    fn recall(&self, spec: &RouteSpec<'_>) -> Option<&Carry> {
+        let carry = self.routes.get(&spec.object.address()?)?;
         let concerned = self.changes.namespaces.contains(&spec.key.namespace)
             || carry.trace.is_concerned(&self.changes);
-        (!concerned).then_some(carry)
+        if concerned {
+            return None;
+        }
+        carry.round.set(self.round);
+        Some(carry)
+    }
+
+    fn keep(&mut self, spec: &RouteSpec<'_>, part: Part, trace: Trace) {
+        let Some(address) = spec.object.address() else { return };
+        let carry =
+            Carry { round: Cell::new(self.round), _object: spec.object.held(), part, trace };
+        self.routes.insert(address, Box::new(carry));
+        self.met += 1;
     }
 
     /// Whether anything was carried over, or may be.
     pub fn goes_on(&self) -> bool {
-        !self.now.is_empty()
+        self.met > 0
     }
 
     /// Leaves all to the next pass. Returns the number of the graph, if it is another than that
     /// of the last pass.
     pub fn finish(self, memo: &Memo) -> Option<u64> {
-        let Carrying { world, basis, now: routes, has_more, .. } = self;
+        let Carrying { world, basis, round, mut routes, met, has_more, .. } = self;
         // A route of the last pass that was not met is gone.
-        let is_new = self.is_new || !self.last.is_empty();
+        let is_new = self.is_new || routes.len() > met;
+        if routes.len() > met {
+            routes.retain(|_, carry| carry.round.get() == round);
+        }
         let number = is_new.then(|| memo.next_pass());
         let pass = number.unwrap_or(self.pass);
-        memo.carry(Carried { pass, world, basis, routes, has_more });
+        memo.carry(Carried { pass, world, basis, round, routes, has_more });
         number
     }
 }
@@ -186,8 +208,7 @@ impl<'s> Pass<'s> {
         }
         self.statuses.extend(trace.status.as_deref().cloned());
         self.notes.extend(trace.notes.iter().cloned());
-        let Some(address) = spec.object.address() else { return true };
-        self.carrying.now.insert(address, carry);
+        self.carrying.met += 1;
         true
     }
 
@@ -204,7 +225,9 @@ impl<'s> Pass<'s> {
 
     /// The route was looked at.
     pub fn end_trace(&mut self, spec: &RouteSpec<'s>, is_ours: bool) {
-        let Some(address) = spec.object.address() else { return };
+        if spec.object.address().is_none() {
+            return;
+        }
         let part = self.graph.part();
         let mut trace = std::mem::take(&mut self.carrying.trace);
         if trace.is_unsteady {
@@ -214,8 +237,7 @@ impl<'s> Pass<'s> {
         trace.is_ours = is_ours;
         trace.noted = std::mem::take(&mut self.policies.noted);
         trace.shrink();
-        let carry = Carry { _object: spec.object.held(), part, trace };
-        self.carrying.now.insert(address, Box::new(carry));
+        self.carrying.keep(spec, part, trace);
     }
 
     /// A listener counts the route at work.

@@ -11,7 +11,7 @@ use crate::api::gateway::{BackendObjectReference, ExternalAuthFilter, ExternalAu
 use crate::policy::external_auth::{
     BACKEND_REF, BackendRef, ForwardBody, GrpcSpec, HttpSpec, Protocol, Spec,
 };
-use crate::policy::{AnySpec, Refs};
+use crate::policy::{AnySpec, Mode, Refs};
 use crate::services::ServiceId;
 
 /// Why a filter is no policy.
@@ -41,9 +41,9 @@ impl<'s> Pass<'s> {
         let through = gateway.map(|gateway| format!("@{}", gateway.key)).unwrap_or_default();
         let name = format!("{}/{key}/{field}{through}", from.kind);
         let spec = AnySpec::ExternalAuth(spec);
-        let made = self.graph.policy(&name, &spec, &refs);
+        let made = self.graph.policy(&name, &spec, Mode::Enforce, &refs);
         let id = made.map_err(|error| NoPolicy::Invalid(error.to_string()))?;
-        Ok(Use { id, kind: spec.kind(), object: None })
+        Ok(Use { id, kind: spec.kind(), mode: Mode::Enforce, object: None })
     }
 
     /// The service that a Spec names, of an object that `from` describes.
@@ -77,10 +77,13 @@ fn spec_of(filter: &ExternalAuthFilter) -> Result<Spec, String> {
     Ok(Spec {
         backend_ref: BackendRef { group, kind, name, namespace, port },
         protocol,
-        http: filter.http.as_ref().map(|http| HttpSpec {
-            path: Some(http.path.clone()),
-            allowed_headers: http.allowed_headers.clone(),
-            allowed_response_headers: http.allowed_response_headers.clone(),
+        http: filter.http.as_ref().map(|http| {
+            Box::new(HttpSpec {
+                path: Some(http.path.clone()),
+                allowed_headers: http.allowed_headers.clone(),
+                allowed_response_headers: http.allowed_response_headers.clone(),
+                ..HttpSpec::default()
+            })
         }),
         grpc: filter
             .grpc
@@ -90,5 +93,6 @@ fn spec_of(filter: &ExternalAuthFilter) -> Result<Spec, String> {
             .forward_body
             .as_ref()
             .map(|body| ForwardBody { max_size: body.max_size }),
+        ..Spec::default()
     })
 }

@@ -21,7 +21,7 @@ use crate::graph::{
     Action, BackendId, Entry, INGRESS, Matcher, PathMatch, PolicyId, Rule, RuleId, RuleName,
     SectionId, Split, Target,
 };
-use crate::policy::{AnySpec, Refs, redirect};
+use crate::policy::{AnySpec, Mode, Refs, redirect};
 use crate::reason::Reason;
 
 const KIND: &str = "Ingress";
@@ -296,7 +296,8 @@ impl<'s> Pass<'s> {
             ..redirect::Spec::default()
         });
         let mut rule = rule(source.key, at);
-        let policy = self.graph.policy("Ingress/ssl-redirect", &spec, &Refs::default());
+        let refs = Refs::default();
+        let policy = self.graph.policy("Ingress/ssl-redirect", &spec, Mode::Enforce, &refs);
         rule.transforms = policy.into_iter().collect::<Vec<PolicyId>>();
         self.graph.rule(rule)
     }

@@ -138,7 +138,7 @@ impl<'s> Pass<'s> {
         }
         let key = Key::new(&*parent.key().namespace, &*named.name);
         let rewrite = self.snapshot.middlewares.get(&key)?.spec.rewrite.as_ref()?;
-        rewrite.hostname.as_ref().map(|_| {
+        rewrite.spec.hostname.as_ref().filter(|_| rewrite.mode.is_enforce()).map(|_| {
             format!(
                 "Middleware {key} rewrites the host, which a listener's filter must not change; \
                  name one without `rewrite.hostname`"

@@ -1,7 +1,7 @@
 //! What costs time to make and depends on its source alone, kept from pass to pass:
 //! certificates by the Secret they stand in, regular expressions by their text, bundles of CA
 //! certificates by their digest, TLS to backends (and with it the sessions that can be resumed)
-//! by its identity. And what routes came to, as long as nothing that they follow from changes:
+//! by its identity, Consumers by the objects they are made from. And what routes came to, as long as nothing that they follow from changes:
 //! see `carry`.
 //!
 //! It changes how long a pass takes and never what it says: [`super::translate`] stays pure in
@@ -16,6 +16,7 @@ use regex::Regex;
 
 use super::carry::Carried;
 use super::certificates::{Parsed, parse};
+use super::consumers::Listed;
 use crate::graph::{BackendTls, Bundle, RouteGraph, TlsSpec, sha256};
 
 /// What the last pass used. All clones of a [`super::Snapshot`] share one.
@@ -39,6 +40,8 @@ struct Kept {
     expressions: HashMap<String, Result<Regex, String>>,
     bundles: HashMap<[u8; 32], Result<Arc<Bundle>, String>>,
     backend_tls: HashMap<u64, Arc<BackendTls>>,
+    /// By namespace.
+    consumers: HashMap<String, Arc<Listed>>,
 }
 
 /// The memo of a pass at work.
@@ -119,6 +122,18 @@ impl Recall<'_> {
         let last = &mut self.last.bundles;
         let make = || last.remove(&digest).unwrap_or_else(|| Bundle::new(pem).map(Arc::new));
         self.now.bundles.entry(digest).or_insert_with(make).clone()
+    }
+
+    /// The Consumers of a namespace, which `current` gives: what it is handed is what the last
+    /// pass had.
+    pub fn consumers(
+        &mut self,
+        namespace: &str,
+        current: impl FnOnce(Option<Arc<Listed>>) -> Arc<Listed>,
+    ) -> Arc<Listed> {
+        let listed = current(self.last.consumers.remove(namespace));
+        self.now.consumers.insert(namespace.to_owned(), Arc::clone(&listed));
+        listed
     }
 
     /// TLS to backends as `spec` says it.

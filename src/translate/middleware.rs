@@ -1,24 +1,21 @@
-//! Our policy kinds: compiled once, found by name or by what they target, and merged for a rule.
-//!
-//! Levels, the most specific first: the rule's filters (or an Ingress's annotations), policies
-//! that target the rule, the route, the listener, the Gateway. Gates of all levels add up, so
-//! that a tenant can never weaken what a Gateway's owner asks for; of each kind of transform
-//! the most specific level wins. CORS, a gate that only describes answers, goes by the latter.
+//! Our policy kinds: compiled once, and found by name or by what they target. How those of one
+//! rule are merged is in [`super::merge`], what their statuses say in [`super::policy_status`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pass::{Pass, created};
+use super::rate_limit_store;
 use super::references::From;
 use super::status::Problem;
-use super::{Key, ObjectKind};
+use super::{Key, ObjectKind, Snapshot};
 use crate::api::gateway::{GROUP, LocalObjectReference, ParentReference, PolicyStatus};
 use crate::api::middleware::MiddlewareSpec;
 use crate::api::target::TargetRef;
 use crate::graph::PolicyId;
 use crate::policy::external_auth::BACKEND_REF;
-use crate::policy::{AnySpec, Invalid, Kind, Refs};
+use crate::policy::{AnySpec, Invalid, Kind, Mode, Refs};
 use crate::reason::Reason;
 
 /// The API group of Middleware and RateLimit.
@@ -30,6 +27,7 @@ pub(super) const NETWORKING: &str = "networking.k8s.io";
 pub(super) struct Use {
     pub id: PolicyId,
     pub kind: Kind,
+    pub mode: Mode,
     /// Its place in [`Attached::objects`], if it comes from an object of ours.
     pub object: Option<usize>,
 }
@@ -45,7 +43,14 @@ pub(super) struct PolicyObject<'s> {
     pub meta: &'s ObjectMeta,
     pub targets: &'s [TargetRef],
     pub status: Option<&'s PolicyStatus>,
+    /// What cannot be compiled closes the rules that use it.
     pub compiled: Result<Vec<Use>, Problem>,
+    /// A policy in Shadow mode that cannot be compiled: it is left out and closes nothing.
+    pub left_out: Option<Problem>,
+    /// The policies that are not enforced, by their fields.
+    pub not_enforced: Vec<(&'static str, Mode)>,
+    /// What it depends on and does not get, such as the keys of an issuer.
+    pub missed: Vec<Problem>,
     /// The routes that name it themselves.
     pub named_by: BTreeSet<ParentReference>,
     /// What does not apply, because something else does.
@@ -61,6 +66,8 @@ pub(super) struct Attached<'s> {
     by_target: HashMap<Target<'s>, Vec<usize>>,
     /// What the object at work told them.
     pub noted: Vec<Noted>,
+    /// See [`PolicyObject::missed`]: that of the object at work.
+    pub missed: Vec<Problem>,
 }
 
 /// What an object tells a policy that it uses or would use: the policy's place, and what its
@@ -71,43 +78,24 @@ pub(super) enum Noted {
     Overridden(usize, String),
 }
 
-/// The policies of a rule, merged.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Merged {
-    pub gates: Vec<PolicyId>,
-    pub transforms: Vec<PolicyId>,
-}
-
 impl<'s> Pass<'s> {
     /// Compiles every Middleware and RateLimit, used or not: their owners want to know.
     pub fn collect_policies(&mut self) {
         let snapshot = self.snapshot;
         let mut objects = Vec::new();
         for (key, object) in snapshot.middlewares.iter() {
-            let specs = specs_of(&object.spec);
-            objects.push(PolicyObject {
-                kind: ObjectKind::Middleware,
-                key,
-                meta: &object.metadata,
-                targets: &object.spec.target_refs,
-                status: object.status.as_ref(),
-                compiled: self.compile(ObjectKind::Middleware, key, specs),
-                named_by: BTreeSet::new(),
-                overridden: BTreeSet::new(),
-            });
+            let (meta, specs) = (&object.metadata, specs_of(&object.spec));
+            let mut made = self.policy_object(ObjectKind::Middleware, key, meta, specs);
+            made.targets = &object.spec.target_refs;
+            made.status = object.status.as_ref();
+            objects.push(made);
         }
         for (key, object) in snapshot.rate_limits.iter() {
-            let spec = ("local", AnySpec::RateLimit(object.spec.policy()));
-            objects.push(PolicyObject {
-                kind: ObjectKind::RateLimit,
-                key,
-                meta: &object.metadata,
-                targets: &object.spec.target_refs,
-                status: object.status.as_ref(),
-                compiled: self.compile(ObjectKind::RateLimit, key, vec![spec]),
-                named_by: BTreeSet::new(),
-                overridden: BTreeSet::new(),
-            });
+            let (meta, specs) = (&object.metadata, object.spec.policies(&key.to_string()));
+            let mut made = self.policy_object(ObjectKind::RateLimit, key, meta, specs);
+            made.targets = &object.spec.target_refs;
+            made.status = object.status.as_ref();
+            objects.push(made);
         }
         objects.sort_by_key(|object| (created(object.meta), object.key, object.kind));
         for (place, object) in objects.iter_mut().enumerate() {
@@ -128,9 +116,10 @@ impl<'s> Pass<'s> {
                     list.push(place);
                 }
             }
-            if let Err(problem) = &object.compiled {
-                let problem = problem.clone();
-                self.warn(object.kind, object.key, object.meta, &problem);
+            let problems: Vec<Problem> =
+                object.problem().into_iter().chain(&object.missed).cloned().collect();
+            for problem in &problems {
+                self.warn(object.kind, object.key, object.meta, problem);
             }
         }
         self.policies.objects = objects;
@@ -160,30 +149,65 @@ impl<'s> Pass<'s> {
         self.policies.named(kind, &Key::new(namespace, &*named.name), user)
     }
 
+    /// Compiles the policies of an object; where it attaches is not said yet.
+    fn policy_object(
+        &mut self,
+        kind: ObjectKind,
+        key: &'s Key,
+        meta: &'s ObjectMeta,
+        specs: Vec<(&'static str, Mode, AnySpec)>,
+    ) -> PolicyObject<'s> {
+        let nothing = || Problem::new("Invalid", "spec", "there is no policy; set at least one");
+        let mut object = PolicyObject {
+            kind,
+            key,
+            meta,
+            targets: &[],
+            status: None,
+            compiled: if specs.is_empty() { Err(nothing()) } else { Ok(Vec::new()) },
+            left_out: None,
+            not_enforced: Vec::new(),
+            missed: Vec::new(),
+            named_by: BTreeSet::new(),
+            overridden: BTreeSet::new(),
+        };
+        for (field, mode, spec) in specs {
+            if mode != Mode::Enforce {
+                object.not_enforced.push((field, mode));
+            }
+            if mode == Mode::Off {
+                continue;
+            }
+            match (self.compile(kind, key, field, mode, &spec), mode) {
+                (Ok(policy), _) => object.compiled.iter_mut().for_each(|uses| uses.push(policy)),
+                (Err(problem), Mode::Enforce) if object.compiled.is_ok() => {
+                    object.compiled = Err(problem);
+                }
+                (Err(problem), _) => _ = object.left_out.get_or_insert(problem),
+            }
+        }
+        object.missed = std::mem::take(&mut self.policies.missed);
+        object
+    }
+
     fn compile(
         &mut self,
         kind: ObjectKind,
         key: &Key,
-        specs: Vec<(&'static str, AnySpec)>,
-    ) -> Result<Vec<Use>, Problem> {
-        let invalid = |field: &str, error: Invalid| {
+        field: &'static str,
+        mode: Mode,
+        spec: &AnySpec,
+    ) -> Result<Use, Problem> {
+        let invalid = |error: Invalid| {
             let below = if kind == ObjectKind::RateLimit { "" } else { field };
             let parts = ["spec", below, error.field.as_str()];
             let path: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             Problem::new("Invalid", path.join("."), error.message)
         };
-        if specs.is_empty() {
-            return Err(Problem::new("Invalid", "spec", "there is no policy; set at least one"));
-        }
-        let mut uses = Vec::with_capacity(specs.len());
-        for (field, spec) in specs {
-            let name = format!("{}/{key}/{field}", kind.kind());
-            let refs = self.refs_of(kind, &key.namespace, &spec);
-            let refs = refs.map_err(|error| invalid(field, error))?;
-            let id = self.graph.policy(&name, &spec, &refs).map_err(|e| invalid(field, e))?;
-            uses.push(Use { id, kind: spec.kind(), object: None });
-        }
-        Ok(uses)
+        let name = format!("{}/{key}/{field}", kind.kind());
+        let refs = self.refs_of(kind, &key.namespace, spec).map_err(invalid)?;
+        let id = self.graph.policy(&name, spec, mode, &refs).map_err(invalid)?;
+        Ok(Use { id, kind: spec.kind(), mode, object: None })
     }
 
     /// What a Spec of an object in `namespace` refers to.
@@ -194,36 +218,40 @@ impl<'s> Pass<'s> {
         spec: &AnySpec,
     ) -> Result<Refs, Invalid> {
         let mut refs = Refs::default();
+        if let AnySpec::RateLimit(spec) | AnySpec::IdentityLimit(spec) = spec {
+            let secret = |name: &str| self.secret_data(namespace, name);
+            refs.store = rate_limit_store::store(&spec.store, secret)?;
+            if spec.counts_by_replicas() {
+                refs.replicas = ready_replicas(self.snapshot);
+            }
+        }
         if let AnySpec::ExternalAuth(spec) = spec {
             let from = From { group: OURS, kind: kind.kind(), namespace };
             let service = self.service_of(from, None, spec);
             let service = service.map_err(|error| Invalid::new(BACKEND_REF, error.message))?;
             refs.services.insert(BACKEND_REF, service);
         }
-        if let AnySpec::BasicAuth(spec) = spec {
-            let name = &spec.secret_ref.name;
-            if let Some(secret) = self.snapshot.secrets.get(&Key::new(namespace, name)) {
-                let mut data: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-                for (key, text) in secret.string_data.iter().flatten() {
-                    data.insert(key.clone(), text.clone().into_bytes());
-                }
-                for (key, bytes) in secret.data.iter().flatten() {
-                    data.insert(key.clone(), bytes.0.clone());
-                }
-                refs.secrets.insert(name.clone(), data);
-            }
+        if let AnySpec::Authentication(spec) = spec {
+            self.authentication_refs(namespace, spec, &mut refs)?;
         }
         Ok(refs)
     }
 }
 
-/// The policies of a Middleware, each with its field.
-fn specs_of(spec: &MiddlewareSpec) -> Vec<(&'static str, AnySpec)> {
+/// Tidegate pods that are ready; 0 where nobody counts them.
+pub(super) fn ready_replicas(snapshot: &Snapshot) -> u32 {
+    let ready = snapshot.peers.iter().filter(|peer| peer.is_ready()).count();
+    u32::try_from(ready).unwrap_or(u32::MAX)
+}
+
+/// The policies of a Middleware, each with its field and its mode.
+fn specs_of(spec: &MiddlewareSpec) -> Vec<(&'static str, Mode, AnySpec)> {
     let MiddlewareSpec {
         target_refs: _,
         ip_access,
         cors,
-        basic_auth,
+        authentication,
+        authorization,
         external_auth,
         request_headers,
         response_headers,
@@ -232,19 +260,27 @@ fn specs_of(spec: &MiddlewareSpec) -> Vec<(&'static str, AnySpec)> {
         direct_response,
     } = spec.clone();
     [
-        ip_access.map(|spec| ("ipAccess", AnySpec::IpAccess(spec))),
-        cors.map(|spec| ("cors", AnySpec::Cors(spec))),
-        basic_auth.map(|spec| ("basicAuth", AnySpec::BasicAuth(spec))),
-        external_auth.map(|spec| ("externalAuth", AnySpec::ExternalAuth(spec))),
-        request_headers.map(|spec| ("requestHeaders", AnySpec::RequestHeaders(spec))),
-        response_headers.map(|spec| ("responseHeaders", AnySpec::ResponseHeaders(spec))),
-        rewrite.map(|spec| ("rewrite", AnySpec::Rewrite(spec))),
-        redirect.map(|spec| ("redirect", AnySpec::Redirect(spec))),
-        direct_response.map(|spec| ("directResponse", AnySpec::DirectResponse(spec))),
+        ip_access.map(|p| ("ipAccess", p.mode, AnySpec::IpAccess(p.spec))),
+        cors.map(|p| ("cors", p.mode, AnySpec::Cors(p.spec))),
+        authentication.map(|p| ("authentication", p.mode, AnySpec::Authentication(p.spec))),
+        authorization.map(|p| ("authorization", p.mode, AnySpec::Authorization(p.spec))),
+        external_auth.map(|p| ("externalAuth", p.mode, AnySpec::ExternalAuth(p.spec))),
+        request_headers.map(|p| ("requestHeaders", p.mode, AnySpec::RequestHeaders(p.spec))),
+        response_headers.map(|p| ("responseHeaders", p.mode, AnySpec::ResponseHeaders(p.spec))),
+        rewrite.map(|p| ("rewrite", p.mode, AnySpec::Rewrite(p.spec))),
+        redirect.map(|p| ("redirect", p.mode, AnySpec::Redirect(p.spec))),
+        direct_response.map(|p| ("directResponse", p.mode, AnySpec::DirectResponse(p.spec))),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+impl PolicyObject<'_> {
+    /// What is wrong with it itself.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.compiled.as_ref().err().or(self.left_out.as_ref())
+    }
 }
 
 impl<'s> Attached<'s> {
@@ -282,49 +318,7 @@ impl<'s> Attached<'s> {
         Ok(uses)
     }
 
-    /// Merges the levels, the most specific first. All of the first level's transforms apply;
-    /// of the others, the first of each kind.
-    pub fn merge(&mut self, levels: &[Vec<Use>], place: &str) -> Merged {
-        let mut merged = Merged::default();
-        let mut winners: BTreeMap<Kind, (usize, Use)> = BTreeMap::new();
-        let mut kept: Vec<Vec<PolicyId>> = vec![Vec::new(); levels.len()];
-        for (level, uses) in levels.iter().enumerate() {
-            for policy in uses {
-                if policy.kind.is_gate() && policy.kind != Kind::Cors {
-                    if !merged.gates.contains(&policy.id) {
-                        merged.gates.push(policy.id);
-                    }
-                    continue;
-                }
-                let (won_at, winner) = *winners.entry(policy.kind).or_insert((level, *policy));
-                let wins = winner == *policy || (level == 0 && won_at == 0);
-                match (wins, policy.kind) {
-                    (true, Kind::Cors) => merged.gates.push(policy.id),
-                    (true, _) => kept[level].push(policy.id),
-                    (false, _) => self.overridden(*policy, winner, place),
-                }
-            }
-        }
-        // The outer levels see the request first.
-        merged.transforms = kept.into_iter().rev().flatten().collect();
-        merged.gates.dedup();
-        merged
-    }
-
-    fn overridden(&mut self, loser: Use, winner: Use, place: &str) {
-        let by = match winner.object {
-            Some(object) => {
-                let object = &self.objects[object];
-                format!("{} {}", object.kind.kind(), object.key)
-            }
-            None => "a filter".to_owned(),
-        };
-        let Some(object) = loser.object else { return };
-        let message = format!("{} on {place} is overridden by {by}", loser.kind.as_str());
-        self.note(Noted::Overridden(object, message));
-    }
-
-    fn note(&mut self, noted: Noted) {
+    pub fn note(&mut self, noted: Noted) {
         self.take(&noted);
         self.noted.push(noted);
     }
@@ -339,8 +333,10 @@ impl<'s> Attached<'s> {
             }
             Noted::Overridden(place, message) => {
                 let overridden = &mut self.objects[*place].overridden;
-                if overridden.len() < MAX {
-                    overridden.insert(message.clone());
+                overridden.insert(message.clone());
+                // Which ones stay must not depend on who came first.
+                if overridden.len() > MAX {
+                    overridden.pop_last();
                 }
             }
         }

@@ -7,6 +7,7 @@
 mod addresses;
 mod ancestors;
 mod annotations;
+mod authentication;
 mod authorities;
 mod backend_tls;
 mod backend_tls_policy;
@@ -15,6 +16,7 @@ mod binds;
 mod carry;
 mod certificates;
 mod conflicts;
+mod consumers;
 mod draft;
 mod endpoints;
 mod external_auth;
@@ -30,12 +32,14 @@ mod ingress;
 mod ingress_path;
 mod ingress_status;
 mod intake;
+mod key_sets;
 mod links;
 mod listener_filters;
 mod listener_set;
 mod listeners;
 mod matches;
 mod memo;
+mod merge;
 mod methods;
 mod middleware;
 mod namespaces;
@@ -43,6 +47,7 @@ mod parents;
 mod pass;
 mod policy_status;
 mod ports;
+mod rate_limit_store;
 mod references;
 mod retry;
 mod routes;
@@ -65,6 +70,7 @@ use crate::graph::RouteGraph;
 pub use annotations::{BACKEND_PROTOCOL, MIDDLEWARES, RATE_LIMITS, SSL_REDIRECT};
 pub use endpoints::{SERVICE_NAME, endpoints_of};
 pub use infrastructure::{MANAGED_BY, TIDEGATE};
+pub use key_sets::{KeyPlace, KeyServer, KeySetState, KeySets, KeySource, KeyTls, key_place};
 pub use memo::Memo;
 pub use service_backends::{TLS_HOSTNAME, TLS_SECRET, TLS_VERIFY};
 pub use snapshot::{Key, Objects, Peer, PeerState, Ports, Settings, Snapshot, Undecodable};
@@ -113,6 +119,7 @@ pub enum ObjectKind {
     Namespace,
     Middleware,
     RateLimit,
+    Consumer,
 }
 
 impl ObjectKind {
@@ -139,6 +146,7 @@ impl ObjectKind {
         ObjectKind::Namespace,
         ObjectKind::Middleware,
         ObjectKind::RateLimit,
+        ObjectKind::Consumer,
     ];
 
     /// `apiVersion`, kind and plural, as the API server knows them.
@@ -182,6 +190,7 @@ impl ObjectKind {
             ObjectKind::Namespace => ("v1", "Namespace", "namespaces"),
             ObjectKind::Middleware => ("tidegate.dev/v1alpha1", "Middleware", "middlewares"),
             ObjectKind::RateLimit => ("tidegate.dev/v1alpha1", "RateLimit", "ratelimits"),
+            ObjectKind::Consumer => ("tidegate.dev/v1alpha1", "Consumer", "consumers"),
         }
     }
 
@@ -204,7 +213,8 @@ impl ObjectKind {
             ObjectKind::XBackend
             | ObjectKind::XBackendTrafficPolicy
             | ObjectKind::Middleware
-            | ObjectKind::RateLimit => &["v1alpha1"],
+            | ObjectKind::RateLimit
+            | ObjectKind::Consumer => &["v1alpha1"],
             _ => &["v1"],
         }
     }
@@ -258,6 +268,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     let mut pass = pass::Pass::new(snapshot);
     pass.undecodable();
     pass.collect_backend_policies();
+    pass.collect_consumers();
     pass.collect_policies();
     let classes = pass.gateway_classes();
     let mut gateways = pass.gateways(&classes);
@@ -273,6 +284,7 @@ pub fn translate(snapshot: &Snapshot) -> Translation {
     pass.listener_set_statuses(&gateways);
     pass.backend_statuses();
     pass.policy_statuses(&gateways, &by_key);
+    pass.consumer_statuses();
     pass.finish()
 }
 

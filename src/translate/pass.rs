@@ -9,6 +9,7 @@ use super::backends::Backends;
 use super::binds::Binds;
 use super::carry::Carrying;
 use super::certificates::Certificates;
+use super::consumers::Directory;
 use super::memo::Recall;
 use super::middleware::Attached;
 use super::references::Grants;
@@ -29,6 +30,7 @@ pub(super) struct Pass<'s> {
     pub certificates: Certificates,
     pub memo: Recall<'s>,
     pub binds: Binds,
+    pub directory: Directory<'s>,
     pub policies: Attached<'s>,
     pub tls_policies: TlsPolicies<'s>,
     pub traffic_policies: TrafficPolicies<'s>,
@@ -59,6 +61,7 @@ impl<'s> Pass<'s> {
             certificates: Certificates::default(),
             memo: snapshot.memo.recall(),
             binds: Binds::default(),
+            directory: Directory::default(),
             policies: Attached::default(),
             tls_policies: TlsPolicies::default(),
             traffic_policies: TrafficPolicies::default(),

@@ -10,6 +10,7 @@ use super::status::{Problem, Said};
 use super::{Key, ObjectKind};
 use crate::api::gateway::{GROUP, ParentReference, PolicyStatus};
 use crate::api::target::TargetRef;
+use crate::policy::Mode;
 
 /// What became of one `targetRefs` entry.
 enum Found {
@@ -45,13 +46,12 @@ impl<'s> Pass<'s> {
         by_key: &ByKey<'s>,
     ) -> PolicyStatus {
         let ancestors = self.ancestors(object, gateways, by_key);
-        let invalid = object.compiled.as_ref().err();
+        let notes = notes(object);
         let said = |problem: Option<&Problem>| {
-            let mut said = Said::of("Accepted", "Accepted", invalid.or(problem));
-            if said.holds && !object.overridden.is_empty() {
-                let parts: Vec<&str> = object.overridden.iter().map(String::as_str).collect();
-                said.message = parts.join("; ");
-            }
+            let mut said = Said::of("Accepted", "Accepted", object.problem().or(problem));
+            let own = (!said.message.is_empty()).then_some(said.message);
+            said.message =
+                own.iter().chain(&notes).map(String::as_str).collect::<Vec<_>>().join("; ");
             said
         };
         let mut seen = BTreeSet::new();
@@ -80,7 +80,7 @@ impl<'s> Pass<'s> {
             }
         }
         ancestors.extend(object.named_by.iter().map(|ancestor| (ancestor.clone(), None)));
-        if ancestors.is_empty() && object.compiled.is_err() {
+        if ancestors.is_empty() && object.problem().is_some() {
             // Nobody uses it yet; its owner should see the problem all the same.
             let itself = ParentReference {
                 group: Some(OURS.to_owned()),
@@ -168,4 +168,22 @@ impl<'s> Pass<'s> {
             _ => return Err(()),
         })
     }
+}
+
+/// What its owner should know besides: modes, what it does not get, and what overrides it.
+fn notes(object: &PolicyObject<'_>) -> Vec<String> {
+    let modes = object.not_enforced.iter().map(|(field, mode)| {
+        // A RateLimit has one mode for all of it.
+        let part = if object.kind == ObjectKind::RateLimit { "spec" } else { *field };
+        match mode {
+            Mode::Off => format!("{part} is Off: it is not applied"),
+            _ => format!("{part} is in Shadow mode: nothing is denied"),
+        }
+    });
+    let mut notes: Vec<String> = modes.collect();
+    // A RateLimit may be several policies.
+    notes.dedup();
+    notes.extend(object.missed.iter().map(Problem::to_string));
+    notes.extend(object.overridden.iter().cloned());
+    notes
 }

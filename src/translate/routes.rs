@@ -98,11 +98,10 @@ pub(super) struct Route<'s> {
 }
 
 /// The routes of every kind.
-fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
-    let mut all = Vec::new();
-    macro_rules! add {
+fn specs(snapshot: &Snapshot) -> impl Iterator<Item = RouteSpec<'_>> {
+    macro_rules! all {
         ($field:ident, $kind:ident, $rules:ident, $object:ident => $is:expr, $hostnames:expr) => {
-            all.extend(snapshot.$field.iter().map(|(key, $object)| RouteSpec {
+            snapshot.$field.iter().map(|(key, $object)| RouteSpec {
                 kind: ObjectKind::$kind,
                 object: $is,
                 key,
@@ -112,27 +111,31 @@ fn specs(snapshot: &Snapshot) -> Vec<RouteSpec<'_>> {
                 hostnames: $hostnames,
                 rules: Rules::$rules(&$object.spec.rules),
                 status: $object.status.as_ref(),
-            }));
+            })
         };
     }
-    add!(http_routes, HttpRoute, Http, route => Object::Http(route), &route.spec.hostnames);
-    add!(grpc_routes, GrpcRoute, Grpc, route => Object::Grpc(route), &route.spec.hostnames);
-    add!(tls_routes, TlsRoute, Stream, route => Object::Stream, &route.spec.hostnames);
-    add!(tcp_routes, TcpRoute, Stream, route => Object::Stream, &[]);
-    add!(udp_routes, UdpRoute, Stream, route => Object::Stream, &[]);
-    // Of what is bounded the older have their share first. Each kind is in the order of its keys,
-    // and sorting keeps that.
-    all.sort_by_cached_key(|route| created(route.meta));
-    all
+    all!(http_routes, HttpRoute, Http, route => Object::Http(route), &route.spec.hostnames)
+        .chain(
+            all!(grpc_routes, GrpcRoute, Grpc, route => Object::Grpc(route), &route.spec.hostnames),
+        )
+        .chain(all!(tls_routes, TlsRoute, Stream, route => Object::Stream, &route.spec.hostnames))
+        .chain(all!(tcp_routes, TcpRoute, Stream, route => Object::Stream, &[]))
+        .chain(all!(udp_routes, UdpRoute, Stream, route => Object::Stream, &[]))
 }
 
 impl<'s> Pass<'s> {
     pub fn routes(&mut self, gateways: &mut [GatewayState<'s>]) {
         let parents = Parents::new(gateways);
+        let mut anew: Vec<RouteSpec<'s>> = Vec::new();
         for spec in specs(self.snapshot) {
-            if self.carry_over(&spec, gateways) {
-                continue;
+            if !self.carry_over(&spec, gateways) {
+                anew.push(spec);
             }
+        }
+        // Of what is bounded the older have their share first; what is carried over has none of
+        // that. Each kind is in the order of its keys, and sorting keeps that.
+        anew.sort_by_cached_key(|route| created(route.meta));
+        for spec in anew {
             let ours = parents.of(&spec);
             self.begin_trace(&spec);
             self.route(spec, &ours, gateways);

@@ -25,7 +25,7 @@ use crate::api::gateway::{
     HttpRouteTimeouts, LocalObjectReference, SessionPersistence,
 };
 use crate::graph::{Session, Timeouts};
-use crate::policy::{AnySpec, Refs, duration};
+use crate::policy::{AnySpec, Mode, Refs, duration};
 use crate::reason::Reason;
 
 /// Most regular expressions in the matches of one route: each is tried for each request.
@@ -225,8 +225,9 @@ impl<'s> Pass<'s> {
         spec: &AnySpec,
     ) -> Result<Use, String> {
         let name = format!("{}/{}/{field}", route.kind.kind(), route.key);
-        let id = self.graph.policy(&name, spec, &Refs::default()).map_err(|e| e.to_string())?;
-        Ok(Use { id, kind: spec.kind(), object: None })
+        let made = self.graph.policy(&name, spec, Mode::Enforce, &Refs::default());
+        let id = made.map_err(|error| error.to_string())?;
+        Ok(Use { id, kind: spec.kind(), mode: Mode::Enforce, object: None })
     }
 
     fn extension(

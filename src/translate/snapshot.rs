@@ -14,7 +14,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::Memo;
+use super::key_sets::KeySets;
 use crate::api::cluster_trust_bundle::ClusterTrustBundle;
+use crate::api::consumer::Consumer;
 use crate::api::gateway::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute, XBackend, XBackendTrafficPolicy,
@@ -77,8 +79,11 @@ pub struct Snapshot {
     pub namespaces: Objects<Namespace>,
     pub middlewares: Objects<Middleware>,
     pub rate_limits: Objects<RateLimit>,
+    pub consumers: Objects<Consumer>,
     /// Addresses of ExternalName Services and XBackends by their host names, resolved by the source.
     pub resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+    /// Keys of issuers by where they are fetched from, by the source.
+    pub key_sets: Arc<KeySets>,
     /// Objects that could not be decoded. Where a last good version exists, it stands in the
     /// map of its kind.
     pub undecodable: Arc<Vec<Undecodable>>,
@@ -174,6 +179,8 @@ pub struct Settings {
     pub own_service: Option<Key>,
     /// ExternalName Services may be backends (file mode; in a cluster by opt-in).
     pub external_names: bool,
+    /// Issuers may have private addresses, and http URLs.
+    pub private_issuers: bool,
     /// In file mode no Service of type LoadBalancer is made, and Gateways are programmed at
     /// the addresses of this machine.
     pub cluster: bool,
@@ -196,6 +203,7 @@ impl Default for Settings {
             ingress_https_port: 443,
             own_service: None,
             external_names: false,
+            private_issuers: false,
             cluster: false,
             statuses: true,
             watch_namespaces: Vec::new(),

@@ -15,9 +15,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::endpoints::service_of;
 use super::infrastructure::{MANAGED_BY, TIDEGATE};
+use super::key_sets::{self, KeySets};
+use super::middleware::ready_replicas;
 use super::pass::map_of;
 use super::{Key, Objects, Settings, Snapshot};
 use crate::api::cluster_trust_bundle::ClusterTrustBundle;
+use crate::api::consumer::Consumer;
 use crate::api::gateway::{
     BackendTlsPolicy, Gateway, GatewayClass, ListenerSet, ReferenceGrant, ReferenceGrantTo,
     TcpRoute, TlsRoute, UdpRoute, XBackendTrafficPolicy,
@@ -36,10 +39,12 @@ pub(super) struct World {
     x_backend_traffic_policies: Vec<Arc<XBackendTrafficPolicy>>,
     middlewares: Vec<Arc<Middleware>>,
     rate_limits: Vec<Arc<RateLimit>>,
+    consumers: Vec<Arc<Consumer>>,
     secrets: Vec<Arc<Secret>>,
     config_maps: Vec<Arc<ConfigMap>>,
     cluster_trust_bundles: Vec<Arc<ClusterTrustBundle>>,
     resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+    key_sets: Arc<KeySets>,
     reference_grants: Vec<Arc<ReferenceGrant>>,
     services: Vec<Arc<Service>>,
     endpoint_slices: Vec<Arc<EndpointSlice>>,
@@ -49,6 +54,7 @@ pub(super) struct World {
     udp_routes: Vec<Arc<UdpRoute>>,
     ingress_classes: Vec<Arc<IngressClass>>,
     ingresses: Vec<Arc<Ingress>>,
+    replicas: u32,
 }
 
 /// What is not as it was in the last pass.
@@ -86,7 +92,6 @@ impl World {
             undecodable: _,
             listening: _,
             invalid_services: _,
-            peers: _,
             // It stands for Secrets that are broken: that they are is a change of theirs.
             good_certificates: _,
             memo: _,
@@ -99,10 +104,12 @@ impl World {
             x_backend_traffic_policies,
             middlewares,
             rate_limits,
+            consumers,
             secrets,
             config_maps,
             cluster_trust_bundles,
             resolved,
+            key_sets,
             reference_grants,
             services,
             endpoint_slices,
@@ -112,6 +119,7 @@ impl World {
             udp_routes,
             ingress_classes,
             ingresses,
+            peers: _,
         } = snapshot;
         let mut changes = Changes::default();
         macro_rules! like {
@@ -123,13 +131,19 @@ impl World {
         }
         // Their statuses we write ourselves.
         like!(gateway_classes, gateways, listener_sets, backend_tls_policies);
-        like!(x_backend_traffic_policies, middlewares, rate_limits);
+        like!(x_backend_traffic_policies, middlewares, rate_limits, consumers);
         changes.world |= differ(&mut self.secrets, secrets, |_, _| false);
         changes.world |= differ(&mut self.config_maps, config_maps, |_, _| false);
         changes.world |=
             differ(&mut self.cluster_trust_bundles, cluster_trust_bundles, |_, _| false);
         changes.world |= self.resolved != *resolved || !Arc::ptr_eq(&self.settings, settings);
         (self.resolved, self.settings) = (Arc::clone(resolved), Arc::clone(settings));
+        // Limits go by how many pods there are.
+        let replicas = if rate_limits.is_empty() { 0 } else { ready_replicas(snapshot) };
+        changes.others |= self.replicas != replicas;
+        self.replicas = replicas;
+        changes.world |= key_sets::differ(&self.key_sets, key_sets);
+        self.key_sets = Arc::clone(key_sets);
         // Those who name one are looked at in every pass, because they follow from much else.
         changes.others |= !x_backends.is_empty();
         changes.others |= differ(&mut self.tls_routes, tls_routes, |_, _| false);

@@ -379,7 +379,7 @@ pub fn tls_on(port: u16, certificates: &[(&str, &(String, String))]) -> Protocol
     let mut map = HostMap::default();
     for (pattern, (cert, key)) in certificates {
         let certified = certified_key(cert.as_bytes(), key.as_bytes()).unwrap();
-        map.insert(pattern, Arc::new(certified));
+        map.insert(*pattern, Arc::new(certified));
     }
     Protocol::Tls(Arc::new(ListenerTls::new(port, map, None, &ClientAuth::None)))
 }

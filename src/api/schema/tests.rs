@@ -80,8 +80,8 @@ fn core_kinds_and_our_own_are_checked_too() {
     let expected = "spec.ports[1].targetport: there is no such field; did you mean targetPort?";
     assert_eq!(said(&service), [expected]);
     let middleware = json!({"apiVersion": "tidegate.dev/v1alpha1", "kind": "Middleware",
-        "metadata": {"name": "m"}, "spec": {"basicauth": {}}});
-    let expected = "spec.basicauth: there is no such field; did you mean basicAuth?";
+        "metadata": {"name": "m"}, "spec": {"directresponse": {}}});
+    let expected = "spec.directresponse: there is no such field; did you mean directResponse?";
     assert_eq!(said(&middleware), [expected]);
 }
 

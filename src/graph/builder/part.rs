@@ -1,9 +1,10 @@
 //! What one object put into a graph, kept to be put into the next one as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{GraphBuilder, SectionId};
-use crate::graph::{BackendId, Entry, PathTable, PolicyId, RuleId};
+use crate::graph::{BackendId, Entry, HostMap, PathTable, Pattern, PolicyId, RuleId};
 
 /// What was put into a graph between [`GraphBuilder::record_part`] and [`GraphBuilder::part`], by
 /// the numbers under which that graph has it.
@@ -20,7 +21,7 @@ pub struct Part {
 struct Placed {
     section: SectionId,
     grpc: bool,
-    hostname: Box<str>,
+    hostname: Pattern,
     table: Arc<PathTable>,
 }
 
@@ -30,27 +31,53 @@ pub(super) struct Recording {
     pub rules: Vec<RuleId>,
     pub backends: Vec<BackendId>,
     pub policies: Vec<PolicyId>,
-    entries: Vec<(SectionId, bool, Box<str>, Vec<Entry>)>,
+    entries: Vec<(SectionId, bool, Pattern, Vec<Entry>)>,
 }
 
-/// What a host of a section has: the tables of parts, and what belongs to none.
-#[derive(Debug, Default)]
-pub(super) struct Host {
-    tables: Vec<Arc<PathTable>>,
-    entries: Vec<Entry>,
+/// What a section has, by host names.
+pub(super) type Pieces = Vec<(Pattern, Piece)>;
+
+/// The table of a part, or an entry that belongs to none.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Table(Arc<PathTable>),
+    Entry(Box<Entry>),
 }
 
-impl Host {
-    /// Most hosts are one part's: then its table is the host's.
-    pub fn table(mut self) -> Arc<PathTable> {
-        if let ([one], []) = (&*self.tables, &*self.entries) {
-            return Arc::clone(one);
+/// One table for each host name.
+pub(super) fn hosts(pieces: Pieces) -> HostMap<Arc<PathTable>> {
+    let mut hosts = HostMap::with_capacity(pieces.len());
+    let mut of_several: HashMap<Pattern, Vec<Piece>> = HashMap::new();
+    for (pattern, piece) in pieces {
+        if let Some(all) = of_several.get_mut(&pattern) {
+            all.push(piece);
+            continue;
         }
-        for table in self.tables {
-            self.entries.extend(table.entries().cloned());
+        // Most hosts are one part's: then its table is the host's.
+        let table = match &piece {
+            Piece::Table(table) => Arc::clone(table),
+            Piece::Entry(_) => Arc::default(),
+        };
+        let before = hosts.insert(pattern.clone(), table).map(Piece::Table);
+        if before.is_some() || matches!(piece, Piece::Entry(_)) {
+            of_several.insert(pattern, before.into_iter().chain([piece]).collect());
         }
-        Arc::new(PathTable::new(self.entries))
     }
+    for (pattern, pieces) in of_several {
+        hosts.insert(pattern, Arc::new(merged(pieces)));
+    }
+    hosts
+}
+
+fn merged(pieces: Vec<Piece>) -> PathTable {
+    let mut entries = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Table(table) => entries.extend(table.entries().cloned()),
+            Piece::Entry(entry) => entries.push(*entry),
+        }
+    }
+    PathTable::new(entries)
 }
 
 impl GraphBuilder {
@@ -84,26 +111,27 @@ impl GraphBuilder {
     }
 
     fn place(&mut self, Placed { section, grpc, hostname, table }: &Placed) {
-        self.host(*section, *grpc, hostname).tables.push(Arc::clone(table));
+        self.piece(*section, *grpc, hostname.clone(), Piece::Table(Arc::clone(table)));
     }
 
     pub(super) fn entry(&mut self, section: SectionId, grpc: bool, hostname: &str, entry: Entry) {
+        let pattern = Pattern::from(hostname);
         let Some(recording) = &mut self.recording else {
-            return self.host(section, grpc, hostname).entries.push(entry);
+            return self.piece(section, grpc, pattern, Piece::Entry(Box::new(entry)));
         };
-        let here = |(s, g, h, _): &&mut (SectionId, bool, Box<str>, _)| {
-            (*s, *g, &**h) == (section, grpc, hostname)
+        let here = |(s, g, p, _): &&mut (SectionId, bool, Pattern, _)| {
+            (*s, *g, p) == (section, grpc, &pattern)
         };
         match recording.entries.iter_mut().find(here) {
             Some((_, _, _, entries)) => entries.push(entry),
-            None => recording.entries.push((section, grpc, hostname.into(), vec![entry])),
+            None => recording.entries.push((section, grpc, pattern, vec![entry])),
         }
     }
 
-    fn host(&mut self, section: SectionId, grpc: bool, hostname: &str) -> &mut Host {
+    fn piece(&mut self, section: SectionId, grpc: bool, pattern: Pattern, piece: Piece) {
         let draft = &mut self.sections[section.0];
-        let hosts = if grpc { &mut draft.grpc } else { &mut draft.hosts };
-        hosts.entry(hostname)
+        let pieces = if grpc { &mut draft.grpc } else { &mut draft.hosts };
+        pieces.push((pattern, piece));
     }
 
     /// The part that is put in needs a backend that was made for another.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use crate::policy::Invalid;
 use crate::policy::exchange::HeaderEdit;
 use crate::policy::header_edits::header_name;
+pub(super) use crate::policy::header_edits::remove_look_alikes;
 
 /// Most names of one list, as HTTPRoute has it.
 const MAX_NAMES: usize = 64;
@@ -79,21 +80,5 @@ pub(super) fn edit_request(headers: &mut HeaderMap, edit: HeaderEdit) {
     if !is_of_proxy(&edit.name) {
         remove_look_alikes(headers, &edit.name);
         edit.apply(headers);
-    }
-}
-
-/// Removes what a client wrote under names that CGI-like backends take for `name`: `x_user` for
-/// `x-user`.
-pub(super) fn remove_look_alikes(headers: &mut HeaderMap, name: &HeaderName) {
-    let plain = name.as_str().replace('_', "-");
-    let is_like = |other: &&HeaderName| *other != name && other.as_str().replace('_', "-") == plain;
-    let found: Vec<HeaderName> = headers
-        .keys()
-        .filter(|other| other.as_str().contains('_') || name.as_str().contains('_'))
-        .filter(is_like)
-        .cloned()
-        .collect();
-    for other in found {
-        headers.remove(other);
     }
 }

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::str;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, PROXY_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, PROXY_AUTHENTICATE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{LIMITS, Verdict, fields};
+use super::fields;
+use super::identity::Principal;
+use super::verdict::{Changes, KEPT, NOT_KEPT, Refusal, Said, Verdict};
 use crate::policy::exchange::{HeaderEdit, HeaderEditKind};
-use crate::policy::{Exchange, Invalid, Reply};
+use crate::policy::{Exchange, Invalid};
 use crate::reason::Reason;
 use crate::services::ext_authz::{
     Address, Allowed, AttributeContext, CHECK, CheckRequest, CheckResponse, Denied, HeaderOption,
     HttpRequest, HttpResponse, Peer, Request, SocketAddress, Timestamp,
 };
-use crate::services::{ServiceId, grpc};
+use crate::services::{Limits, ServiceId, Services, grpc};
 
 /// `google.rpc.Code.OK`.
 const OK: i32 = 0;
@@ -33,28 +35,11 @@ impl Grpc {
         Ok(Grpc { allowed: fields::names("grpc.allowedHeaders", allowed)? })
     }
 
-    pub async fn ask(
-        &self,
-        to: ServiceId,
-        ex: &mut Exchange<'_>,
-        body: Bytes,
-    ) -> Result<Verdict, Reason> {
-        let question = self.question(ex, body);
-        let answer: CheckResponse = grpc::unary(ex.lent, to, CHECK, &question, LIMITS).await?;
-        let is_allowed = answer.status.is_some_and(|status| status.code == OK);
-        match answer.http_response {
-            Some(HttpResponse::Allowed(allowed)) if is_allowed => allow(ex, allowed),
-            None if is_allowed => Ok(Verdict::Allowed),
-            Some(HttpResponse::Denied(denied)) => refusal(denied),
-            _ => Ok(Verdict::denied()),
-        }
-    }
-
-    fn question(&self, ex: &Exchange<'_>, body: Bytes) -> CheckRequest {
+    pub fn question(&self, ex: &Exchange<'_>, body: Bytes) -> CheckRequest {
         let head = &ex.request;
         let source = Peer {
             address: Some(address(ex.client.ip.to_string(), ex.client.peer.port())),
-            principal: ex.consumer.as_deref().unwrap_or_default().to_owned(),
+            principal: ex.identity.as_ref().map_or(String::new(), |who| who.name().to_owned()),
         };
         let destination = Peer {
             address: Some(address(String::new(), ex.client.listener_port)),
@@ -116,41 +101,77 @@ fn text(value: Option<&HeaderValue>) -> String {
     String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes)).into_owned()
 }
 
-fn allow(ex: &mut Exchange<'_>, allowed: Allowed) -> Result<Verdict, Reason> {
-    let headers = &mut ex.request.headers;
-    for name in allowed.headers_to_remove.iter().take(MAX_EDITS) {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
-        if !fields::is_of_proxy(&name) {
-            headers.remove(name);
+/// Asks, and reads what the answer means.
+///
+/// # Errors
+/// There is no usable answer.
+pub(super) async fn ask(
+    services: &(impl Services + ?Sized),
+    to: ServiceId,
+    question: &CheckRequest,
+    limits: Limits,
+    principal: Option<&Principal>,
+) -> Result<Said, Reason> {
+    let answer: CheckResponse = grpc::unary(services, to, CHECK, question, limits).await?;
+    let is_allowed = answer.status.is_some_and(|status| status.code == OK);
+    let verdict = match answer.http_response {
+        Some(HttpResponse::Allowed(allowed)) if is_allowed => allow(allowed, principal)?,
+        None if is_allowed => Changes::default().into(),
+        Some(HttpResponse::Denied(denied)) => refusal(denied)?,
+        _ => Verdict::denied(),
+    };
+    let keep_ms = if may_be_kept(&verdict) { KEPT } else { NOT_KEPT };
+    Ok(Said { verdict, keep_ms })
+}
+
+fn may_be_kept(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Allowed(changes) => changes.answer.iter().all(|edit| edit.name != SET_COOKIE),
+        Verdict::Denied(refusal) => {
+            matches!(refusal.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+                && !refusal.headers.contains_key(SET_COOKIE)
         }
     }
-    for edit in edits(allowed.headers)? {
-        fields::edit_request(headers, edit);
+}
+
+fn allow(allowed: Allowed, principal: Option<&Principal>) -> Result<Verdict, Reason> {
+    let parameters = allowed.query_parameters_to_set.len();
+    if parameters + allowed.query_parameters_to_remove.len() > MAX_EDITS {
+        return Err(Reason::UpstreamProtocol);
     }
-    let mut of_answer = edits(allowed.response_headers_to_add)?;
-    of_answer.retain(|edit| !fields::is_framing(&edit.name));
-    ex.answer_edits.borrow_mut().extend(of_answer);
-    Ok(Verdict::Allowed)
+    let removed = allowed.headers_to_remove.iter().take(MAX_EDITS);
+    let removed = removed.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+    let request = edits(allowed.headers)?;
+    let mut answer = edits(allowed.response_headers_to_add)?;
+    answer.retain(|edit| !fields::is_framing(&edit.name));
+    let said: Vec<_> = request.iter().map(|edit| (&edit.name, &edit.value)).collect();
+    let set = allowed.query_parameters_to_set.into_iter();
+    let changes = Changes {
+        identity: principal.and_then(|who| who.find(&said)),
+        removed: removed.collect(),
+        request,
+        answer,
+        query_set: set.map(|parameter| (parameter.key, parameter.value)).collect(),
+        query_removed: allowed.query_parameters_to_remove,
+    };
+    Ok(changes.into())
 }
 
 fn refusal(denied: Denied) -> Result<Verdict, Reason> {
     let code = denied.status.map(|status| u16::try_from(status.code).unwrap_or_default());
     let status = code.and_then(|code| StatusCode::from_u16(code).ok());
-    let mut reply = Reply::of(Reason::AuthDenied);
-    match status {
-        None => {}
-        Some(status) if status.is_server_error() || Verdict::is_refusal(status) => {
-            reply.status = status;
-        }
+    let status = match status {
+        None => Reason::AuthDenied.status(),
+        Some(status) if status.is_server_error() || Verdict::is_refusal(status) => status,
         Some(_) => return Ok(Verdict::denied()),
-    }
+    };
+    let mut headers = HeaderMap::new();
     for edit in edits(denied.headers)? {
         if !fields::is_framing(&edit.name) || edit.name == PROXY_AUTHENTICATE {
-            edit.apply(&mut reply.headers);
+            edit.apply(&mut headers);
         }
     }
-    reply.body = Bytes::from(denied.body);
-    Ok(Verdict::Denied(Box::new(reply)))
+    Ok(Refusal { status, headers, body: Bytes::from(denied.body) }.into())
 }
 
 /// The changes that a service asks for.

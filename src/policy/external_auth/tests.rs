@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+mod forward_auth;
+mod kept;
+
 use std::cell::RefCell;
 use std::future::ready;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use prost::Message;
@@ -74,7 +77,7 @@ impl Services for Fake {
         request: Request<Bytes>,
         limits: Limits,
     ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
-        assert_eq!((to, limits), (ServiceId(7), LIMITS));
+        assert_eq!((to, limits.max_body), (ServiceId(7), LIMITS.max_body));
         self.asked.borrow_mut().push(request);
         Box::pin(ready(self.answer.clone()))
     }
@@ -97,7 +100,7 @@ fn policy(spec: &Spec) -> ExternalAuth {
 }
 
 fn http(spec: HttpSpec) -> ExternalAuth {
-    policy(&Spec { http: Some(spec), ..Spec::default() })
+    policy(&Spec { http: Some(Box::new(spec)), ..Spec::default() })
 }
 
 fn grpc(allowed: &[&str]) -> ExternalAuth {
@@ -326,6 +329,7 @@ fn a_yes_by_grpc_changes_request_and_answer() {
             ],
             headers_to_remove: strings(&["Authorization", "Host", ":method"]),
             response_headers_to_add: vec![append("set-cookie", "s"), set("content-length", "1")],
+            ..Allowed::default()
         })),
     });
     let policy = grpc(&[]);
@@ -396,20 +400,20 @@ fn a_check_that_contradicts_itself_is_a_no() {
 #[test]
 fn more_than_a_bound_do_not_wait_for_the_service_at_once() {
     let (fake, policy) = (Fake::answers(200, &[], ""), http(HttpSpec::default()));
-    policy.asking.store(MAX_ASKING, Relaxed);
+    policy.state.asking.store(MAX_ASKING, Relaxed);
     let reply = answer(&policy, &mut get(&fake, ASK)).unwrap();
     assert_eq!((reply.status.as_u16(), reply.reason), (503, Reason::Overloaded));
-    policy.asking.store(MAX_ASKING - 1, Relaxed);
+    policy.state.asking.store(MAX_ASKING - 1, Relaxed);
     assert!(answer(&policy, &mut get(&fake, ASK)).is_none());
-    assert_eq!(policy.asking.load(Relaxed), MAX_ASKING - 1);
+    assert_eq!(policy.state.asking.load(Relaxed), MAX_ASKING - 1);
     let mut next = http(HttpSpec::default());
     next.adopt(&policy);
-    assert_eq!(next.asking.load(Relaxed), MAX_ASKING - 1);
+    assert_eq!(next.state.asking.load(Relaxed), MAX_ASKING - 1);
 }
 
 #[test]
 fn what_cannot_be_done_is_refused_by_field() {
-    let http = |spec| Spec { http: Some(spec), ..Spec::default() };
+    let http = |spec| Spec { http: Some(Box::new(spec)), ..Spec::default() };
     let path = |path: &str| http(HttpSpec { path: Some(path.into()), ..HttpSpec::default() });
     let body = |max_size| Spec { forward_body: Some(ForwardBody { max_size }), ..Spec::default() };
     let allowed_response_headers = strings(&["x-user", "Host"]);

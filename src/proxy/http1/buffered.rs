@@ -1,8 +1,8 @@
 //! A connection with memory: what was read and not yet used, and what is still to be written.
 //!
-//! An idle connection has none: memory for reading is taken only once there is something to
-//! read, and all of it is given back when the connection rests. Both engines' sides use this;
-//! what the bytes mean is not known here.
+//! An idle connection has none: it reads into memory that all connections of its thread share,
+//! and has of its own what came and was not used at once; all of it is given back when the
+//! connection rests. Both engines' sides use this; what the bytes mean is not known here.
 
 use std::io;
 use std::pin::Pin;
@@ -10,22 +10,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
 
-/// What is made ready for the first read after a rest: room for nearly every head.
-const FIRST_READ: usize = 8 * 1024;
-/// What reads grow to while they fill what they get.
-const MOST_READ: usize = 64 * 1024;
+use super::spare;
+
 /// Data up to this size is copied behind its head, so that both go by one plain write.
 const COPIED: usize = 4 * 1024;
 /// Beyond this nothing is added before some of it was written.
 const FULL: usize = 16 * 1024;
-
-/// The bytes of a connection.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Ready when reading may give something: nothing is allocated before.
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -39,12 +30,11 @@ pub struct Buffered<T> {
     large: Bytes,
     /// Follows `large`.
     tail: &'static [u8],
-    next_read: usize,
     /// Something was written that the socket may still hold back (TLS).
     is_dirty: bool,
 }
 
-impl<T: Socket> Buffered<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> Buffered<T> {
     /// `read` was taken from `io` before.
     pub fn new(io: T, read: BytesMut) -> Self {
         Buffered {
@@ -53,7 +43,6 @@ impl<T: Socket> Buffered<T> {
             write: BytesMut::new(),
             large: Bytes::new(),
             tail: &[],
-            next_read: FIRST_READ,
             is_dirty: false,
         }
     }
@@ -69,20 +58,7 @@ impl<T: Socket> Buffered<T> {
 
     /// Reads once, behind what is in `read`. 0 is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.io.poll_readable(cx))?;
-        if self.read.capacity() - self.read.len() < self.next_read / 2 {
-            self.read.reserve(self.next_read);
-        }
-        let room = self.read.capacity() - self.read.len();
-        let polled = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read);
-        match &polled {
-            Poll::Ready(Ok(read)) if *read == room => {
-                self.next_read = (self.next_read * 2).min(MOST_READ);
-            }
-            Poll::Ready(_) => {}
-            Poll::Pending => self.forget_empty(),
-        }
-        polled
+        spare::poll_read(&mut self.io, cx, &mut self.read)
     }
 
     /// Whether more may be added to what is to be written.
@@ -120,7 +96,10 @@ impl<T: Socket> Buffered<T> {
                 io.poll_write(cx, &self.write)
             } else {
                 let parts = [&self.write[..], &self.large, self.tail].map(io::IoSlice::new);
-                io.poll_write_vectored(cx, &parts)
+                // Where there is nothing, the kernel need not look.
+                let from = usize::from(self.write.is_empty());
+                let to = 3 - usize::from(self.tail.is_empty());
+                io.poll_write_vectored(cx, &parts[from..to])
             };
             let written = ready!(polled)?;
             if written == 0 {
@@ -160,16 +139,11 @@ impl<T: Socket> Buffered<T> {
 
     /// Gives back memory that holds nothing: the connection is idle.
     pub fn rest(&mut self) {
-        self.forget_empty();
-        if self.write.is_empty() {
-            self.write = BytesMut::new();
-        }
-        self.next_read = FIRST_READ;
-    }
-
-    fn forget_empty(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
+        }
+        if self.write.is_empty() {
+            self.write = BytesMut::new();
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -115,8 +116,13 @@ impl Conn {
     /// Whether an idle connection can still be used: the endpoint has neither closed it nor sent
     /// anything. Costs no system call unless something has happened.
     pub fn is_alive(&self) -> bool {
+        let io = &mut self.inner().io;
+        // TLS may have read of its end together with the last answer.
+        if !io.io.is_tls() && io.io.is_quiet() {
+            return true;
+        }
         let mut nobody = Context::from_waker(Waker::noop());
-        self.inner().io.poll_fill(&mut nobody).is_pending()
+        io.poll_fill(&mut nobody).is_pending()
     }
 
     /// The same by the kernel's word, where the runtime may not have noticed yet. Bytes of TLS
@@ -127,24 +133,22 @@ impl Conn {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Writes a request and reads the head of its answer. If the answer begins before all of the
-    /// request was written, the rest goes on beside it, as long as the answer's body lives.
+    /// Takes in a request. The future writes it and reads the head of its answer. If the answer
+    /// begins before all of the request was written, the rest goes on beside it, as long as the
+    /// answer's body lives.
     ///
-    /// The connection is of no use after an error, or if this future is dropped.
+    /// The connection is of no use after an error, or if the future is dropped.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(
-        &self,
-        head: &impl WriteHead,
+    pub fn send<'a>(
+        &'a self,
+        head: &'a impl WriteHead,
         body: RequestBody,
-        interim: OnInterim<'_>,
-    ) -> Result<Response<Incoming>, SendError> {
+        interim: OnInterim<'a>,
+    ) -> Result<Sending<'a>, SendError> {
         let upload = self.inner().begin(head, body).map_err(SendError::Request)?;
-        let mut sending = Sending { upload, interim, seen: 0, bytes: 0 };
-        let method = head.method();
-        let answer = std::future::poll_fn(|cx| sending.poll(&mut self.inner(), method, cx)).await?;
-        self.answer(answer, sending.upload)
+        Ok(Sending { conn: self, method: head.method(), upload, interim, seen: 0, bytes: 0 })
     }
 
     fn answer(&self, head: ResponseHead, upload: Upload) -> Result<Response<Incoming>, SendError> {
@@ -197,24 +201,42 @@ impl Inner {
     }
 }
 
-/// A request that waits for the head of its answer.
-struct Sending<'a> {
+/// A request that waits for the head of its answer. Small, and no `async fn`: what awaits it is
+/// moved with all that it holds.
+pub struct Sending<'a> {
+    conn: &'a Conn,
+    method: &'a Method,
     upload: Upload,
     interim: OnInterim<'a>,
     seen: u32,
     bytes: usize,
 }
 
+impl std::fmt::Debug for Sending<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sending").field("upload", &self.upload).finish_non_exhaustive()
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<Response<Incoming>, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let conn = self.conn;
+        let head = ready!(self.poll_head(&mut conn.inner(), cx))?;
+        Poll::Ready(conn.answer(head, std::mem::take(&mut self.upload)))
+    }
+}
+
 impl Sending<'_> {
-    fn poll(
+    fn poll_head(
         &mut self,
         conn: &mut Inner,
-        method: &Method,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, SendError>> {
         self.write(conn, cx)?;
         loop {
-            while let Some(head) = self.parse(conn, method)? {
+            while let Some(head) = self.parse(conn)? {
                 let status = head.parts.status;
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(Ok(head));
@@ -247,16 +269,12 @@ impl Sending<'_> {
         }
     }
 
-    fn parse(
-        &mut self,
-        conn: &mut Inner,
-        method: &Method,
-    ) -> Result<Option<ResponseHead>, SendError> {
+    fn parse(&mut self, conn: &mut Inner) -> Result<Option<ResponseHead>, SendError> {
         let before = conn.io.read.len();
         if before == 0 {
             return Ok(None);
         }
-        let head = head::response(&mut conn.io.read, method, &LIMITS)?;
+        let head = head::response(&mut conn.io.read, self.method, &LIMITS)?;
         if head.as_ref().is_some_and(|head| head.parts.status.is_informational()) {
             self.seen += 1;
             self.bytes += before - conn.io.read.len();

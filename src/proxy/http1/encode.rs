@@ -16,17 +16,6 @@ use crate::proxy::clock;
 /// Ends the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// What a response says about its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// Nothing: kept, in HTTP/1.1.
-    None,
-    /// This response is the last.
-    Close,
-    /// Kept, for a client of HTTP/1.0.
-    KeepAlive,
-}
-
 /// A request's head. `target` is in origin form or `*`.
 pub fn request_head(
     out: &mut BytesMut,
@@ -90,16 +79,16 @@ pub fn framing(out: &mut BytesMut, framing: Framing) {
     }
 }
 
-/// A response's head, with a Date if there is none. After [`Framing::Empty`] a Content-Length
-/// among the fields stays: it says what a GET would have had (RFC 9110, 8.6). A response that
-/// could have a body and has none is [`Framing::Length`] of 0.
+/// A response's head, with a Date if there is none; the connection ends after one that `is_last`.
+/// After [`Framing::Empty`] a Content-Length among the fields stays: it says what a GET would have
+/// had (RFC 9110, 8.6). A response that could have a body and has none is [`Framing::Length`] of 0.
 pub fn response_head(
     out: &mut BytesMut,
     version: Version,
     status: StatusCode,
     headers: &HeaderMap,
     body: Framing,
-    connection: Connection,
+    is_last: bool,
 ) {
     status_line(out, version, status);
     let keeps_length = body == Framing::Empty && status != StatusCode::NO_CONTENT;
@@ -114,10 +103,8 @@ pub fn response_head(
     if !has_date {
         date(out);
     }
-    match connection {
-        Connection::None => {}
-        Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
-        Connection::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+    if is_last {
+        out.extend_from_slice(b"connection: close\r\n");
     }
     framing(out, body);
 }

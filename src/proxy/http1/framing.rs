@@ -98,7 +98,7 @@ impl Decoder {
             match self.state {
                 State::Done => return Ok(Decoded::Done),
                 State::UntilClose if buf.is_empty() => return Ok(Decoded::NeedMore),
-                State::UntilClose => return Ok(Decoded::Data(buf.split().freeze())),
+                State::UntilClose => return Ok(Decoded::Data(take_all(buf))),
                 State::Length(missing) => {
                     let (piece, missing) = take(buf, missing);
                     self.state = if missing == 0 { State::Done } else { State::Length(missing) };
@@ -229,8 +229,13 @@ fn take(buf: &mut BytesMut, missing: u64) -> (Decoded, u64) {
         return (Decoded::NeedMore, missing);
     }
     let length = usize::try_from(missing).map_or(buf.len(), |missing| missing.min(buf.len()));
-    let piece = buf.split_to(length).freeze();
+    let piece = if length == buf.len() { take_all(buf) } else { buf.split_to(length).freeze() };
     (Decoded::Data(piece), missing - length as u64)
+}
+
+/// Leaves nothing of the buffer that would keep its memory.
+fn take_all(buf: &mut BytesMut) -> Bytes {
+    std::mem::take(buf).freeze()
 }
 
 /// Takes CR LF; `false` if it is not all there.
@@ -258,7 +263,8 @@ fn trailers(buf: &mut BytesMut) -> Result<Option<HeaderMap>, head::BadHead> {
     if length > MAX_TRAILERS {
         return Err(head::BadHead::TooLarge);
     }
-    let spans = Spans::of(&buf[..length], fields)?;
+    let mut spans = Spans::none();
+    spans.note(&buf[..length], fields)?;
     let section = buf.split_to(length).freeze();
     spans.fields(&section).map(|(fields, _)| Some(fields))
 }

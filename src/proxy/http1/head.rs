@@ -7,7 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::{Header, Status};
@@ -31,6 +31,9 @@ const LINE_REST: usize = 12;
 /// A head that has grown to this is parsed again only once its end is there, so that one that
 /// comes byte by byte costs little.
 const LONG: usize = 4 * 1024;
+
+/// The most bytes that are kept for a part of them: a head is copied out of a larger buffer.
+pub const LITTLE: usize = 4 * 1024;
 
 /// The bounds of a head.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +143,12 @@ pub fn request(buf: &mut BytesMut, limits: &Limits) -> Result<Option<RequestHead
     if method.len() > MAX_METHOD {
         return Err(BadHead::Syntax);
     }
-    let spans = Spans::of(&line[..length], head.headers)?;
+    let mut spans = Spans::none();
+    spans.note(&line[..length], head.headers)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::Syntax)?;
     let target = offset(line, target.as_bytes())..offset(line, target.as_bytes()) + target.len();
-    let bytes = buf.split_to(start + length).freeze().slice(start..);
+    buf.advance(start);
+    let bytes = take(buf, length);
     let (headers, told) = spans.fields(&bytes)?;
     let uri = uri(&method, bytes.slice(target))?;
     let is_11 = minor == 1;
@@ -187,8 +192,9 @@ pub fn response(
     let (Some(code), Some(minor)) = (head.code, head.version) else { return Err(BadHead::Syntax) };
     check_length(length, limits)?;
     let status = StatusCode::from_u16(code).map_err(|_| BadHead::Syntax)?;
-    let spans = Spans::of(&buf[..length], head.headers)?;
-    let bytes = buf.split_to(length).freeze();
+    let mut spans = Spans::none();
+    spans.note(&buf[..length], head.headers)?;
+    let bytes = take(buf, length);
     let (headers, told) = spans.fields(&bytes)?;
     let (framing, is_clear) = told.response(method, status, minor == 1)?;
     let is_kept = if minor == 1 { !told.close } else { told.keep_alive && !told.close };
@@ -203,6 +209,20 @@ pub fn response(
 /// parsing. What would be found to be wrong with it is found later.
 pub fn is_far_from_complete(head: &[u8]) -> bool {
     head.len() > LONG && memchr::memmem::find(head, b"\n\r\n").is_none()
+}
+
+/// Takes a head off `buf`. It may be kept for as long as its exchange lasts, so it is copied out of
+/// a buffer that has much more.
+fn take(buf: &mut BytesMut, length: usize) -> Bytes {
+    if buf.len() <= LITTLE {
+        return buf.split_to(length).freeze();
+    }
+    let head = Bytes::copy_from_slice(&buf[..length]);
+    buf.advance(length);
+    if buf.is_empty() {
+        *buf = BytesMut::new();
+    }
+    head
 }
 
 /// A head that is not complete: it may become so, unless it is too long already.
@@ -269,21 +289,24 @@ fn offset(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }
 
-/// Where the fields of a head stand: begin and end of name and value.
+/// Where the fields of a head stand: begin and end of name and value. Too large to be moved.
 pub struct Spans {
     spans: [[u16; 4]; MAX_FIELDS],
     count: usize,
 }
 
 impl Spans {
-    /// The places of `fields` in `head`, which has to be all of a head.
+    pub fn none() -> Self {
+        Spans { spans: [[0; 4]; MAX_FIELDS], count: 0 }
+    }
+
+    /// Notes the places of `fields` in `head`, which has to be all of a head.
     ///
     /// # Errors
     /// [`BadHead::LineEnd`] for a line that ends without CR. A line feed can only be the end of
     /// a line here, so it is enough to look before each name and at the end.
-    pub fn of(head: &[u8], fields: &[Header<'_>]) -> Result<Spans, BadHead> {
-        let mut spans = [[0; 4]; MAX_FIELDS];
-        for (field, span) in fields.iter().zip(&mut spans) {
+    pub fn note(&mut self, head: &[u8], fields: &[Header<'_>]) -> Result<(), BadHead> {
+        for (field, span) in fields.iter().zip(&mut self.spans) {
             let (name, value) = (offset(head, field.name.as_bytes()), offset(head, field.value));
             if name != 0 && !head[..name].ends_with(b"\r\n") {
                 return Err(BadHead::LineEnd);
@@ -295,7 +318,8 @@ impl Spans {
         if !head.ends_with(b"\r\n\r\n") {
             return Err(BadHead::LineEnd);
         }
-        Ok(Spans { spans, count: fields.len() })
+        self.count = fields.len();
+        Ok(())
     }
 
     /// The fields, as slices of `head`, and what they say about the message.

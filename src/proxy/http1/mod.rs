@@ -21,6 +21,7 @@ mod names;
 mod respond;
 pub mod server;
 mod shared;
+pub mod spare;
 mod upload;
 
 pub use body::Body;

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 
-use super::buffered::{Buffered, Socket};
+use super::buffered::Buffered;
 use super::encode;
 use super::framing::Framing;
+use crate::proxy::conn::Io;
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +124,7 @@ where
     /// The body is longer or shorter than it had said.
     pub fn write(
         &mut self,
-        to: &mut Buffered<impl Socket>,
+        to: &mut Buffered<Io>,
         part: Option<Frame<Bytes>>,
     ) -> Result<(), BrokenOff> {
         let Some(part) = part else { return self.end(to, None) };
@@ -157,11 +158,7 @@ where
         Ok(())
     }
 
-    fn end(
-        &mut self,
-        to: &mut Buffered<impl Socket>,
-        trailers: Option<HeaderMap>,
-    ) -> Result<(), BrokenOff> {
+    fn end(&mut self, to: &mut Buffered<Io>, trailers: Option<HeaderMap>) -> Result<(), BrokenOff> {
         match self.framing {
             Framing::Length(left) if left > 0 => return Err(BrokenOff::Length),
             Framing::Chunked => encode::last_chunk(&mut to.write, trailers.as_ref()),

@@ -40,6 +40,11 @@ pub trait Service {
         lane: Lane,
     ) -> LocalBoxFuture<'static, Response<Self::Body>>;
 
+    /// Ready when a request that has come may be read.
+    fn poll_turn(&self, _cx: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Answers a head that is no request.
     fn refuse(&self, bad: BadHead) -> Response<Self::Body>;
 }
@@ -159,6 +164,9 @@ impl<S: Service> Connection<S> {
                     return to(State::Closing { lingers: false });
                 }
                 wire.rest();
+                if !wire.io.wire.is_quiet() {
+                    ready!(self.service.poll_turn(cx));
+                }
             } else {
                 wire.io.timeline.await_head();
             }
@@ -230,12 +238,11 @@ impl<S: Service> Connection<S> {
             || !may_go_on
             || !self.asked.keep_alive
             || answer.is_until_close();
-        let says = if closes { encode::Connection::Close } else { encode::Connection::None };
         let (version, status) = (self.asked.version(), parts.status);
         let mut inner = self.shared.inner();
         inner.answered();
         let out = &mut inner.wire()?.write;
-        encode::response_head(out, version, status, &parts.headers, framing, says);
+        encode::response_head(out, version, status, &parts.headers, framing, closes);
         Ok(State::Answering { answer, closes })
     }
 
@@ -249,9 +256,8 @@ impl<S: Service> Connection<S> {
         }
         inner.answered();
         let (status, fields) = (parts.status, &parts.headers);
-        let says = encode::Connection::None;
         let out = &mut inner.wire()?.write;
-        encode::response_head(out, Version::HTTP_11, status, fields, Framing::Empty, says);
+        encode::response_head(out, Version::HTTP_11, status, fields, Framing::Empty, false);
         Ok(State::Switching)
     }
 

@@ -22,7 +22,7 @@ use crate::proxy::timer::timed;
 use crate::reason::Reason;
 
 /// What is still to be written of a request, after what the connection's output has already.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Upload {
     /// `None` once all of it was taken in, or nothing more can be written.
     body: Option<RequestBody>,

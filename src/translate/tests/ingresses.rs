@@ -202,7 +202,7 @@ spec: {ipAccess: {deny: [10.0.0.0/8]}, requestHeaders: {remove: [a]}}";
     let limit = "
 kind: RateLimit
 metadata: {name: slow, namespace: infra}
-spec: {local: {average: 5}}";
+spec: {limits: [{name: a, requests: 5, window: 1s}]}";
     let annotations = "annotations: {tidegate.dev/middlewares: 'm', tidegate.dev/rate-limits: slow, tidegate.dev/backend-protocol: H2C}";
     let text =
         ingress("i", "infra", &one("", "/", "Prefix")).replace("annotations: {}", annotations);

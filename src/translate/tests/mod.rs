@@ -3,11 +3,13 @@
 mod addresses;
 mod backend_tls;
 mod carry;
+mod consumers;
 mod dump;
 mod gateways;
 mod grpc_routes;
 mod infrastructure;
 mod ingresses;
+mod key_sets;
 mod listener_filters;
 mod listener_sets;
 mod listeners;
@@ -130,6 +132,7 @@ fn put(snapshot: &mut Snapshot, value: Value) {
         "Namespace" => insert(&mut snapshot.namespaces, key, value),
         "Middleware" => insert(&mut snapshot.middlewares, key, value),
         "RateLimit" => insert(&mut snapshot.rate_limits, key, value),
+        "Consumer" => insert(&mut snapshot.consumers, key, value),
         "ConfigMap" => insert(&mut snapshot.config_maps, key, value),
         "ClusterTrustBundle" => insert(&mut snapshot.cluster_trust_bundles, key, value),
         "BackendTLSPolicy" => insert(&mut snapshot.backend_tls_policies, key, value),
@@ -186,6 +189,7 @@ fn head(host: &str, path: &str) -> RequestHead {
         path: path.into(),
         query: None,
         headers: HeaderMap::new(),
+        told: None,
         upstream_host: None,
     }
 }
@@ -285,6 +289,7 @@ fn apply(snapshot: &mut Snapshot, translation: &Translation) {
             ObjectKind::Ingress => serde_json::to_value(&snapshot.ingresses[key]),
             ObjectKind::Middleware => serde_json::to_value(&snapshot.middlewares[key]),
             ObjectKind::RateLimit => serde_json::to_value(&snapshot.rate_limits[key]),
+            ObjectKind::Consumer => serde_json::to_value(&snapshot.consumers[key]),
             ObjectKind::BackendTlsPolicy => {
                 serde_json::to_value(&snapshot.backend_tls_policies[key])
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::graph::PolicyId;
-use crate::policy::Kind;
+use crate::policy::{Kind, Mode};
 
 const CORE: &str = "gateway.networking.k8s.io";
 
@@ -120,7 +120,7 @@ fn gates_of_all_levels_add_up() {
         "
 kind: RateLimit
 metadata: {{name: slow, namespace: infra}}
-spec: {{targetRefs: [{}], local: {{average: 5}}}}",
+spec: {{targetRefs: [{}], limits: [{{name: a, requests: 5, window: 1s}}]}}",
         target("Gateway", "gw", "")
     );
     let parts = [GATEWAY, SERVICE, &gateway, &of_route, &limit, &route("r", TO_APP)];
@@ -187,7 +187,7 @@ fn one_rate_limit_is_one_policy_however_many_rules_use_it() {
     let limit = "
 kind: RateLimit
 metadata: {name: m, namespace: infra}
-spec: {local: {average: 5}}";
+spec: {limits: [{name: a, requests: 5, window: 1s}]}";
     let spec = EXTENSION.replace("kind: Middleware", "kind: RateLimit");
     let (a, b) = (
         route("a", &spec),
@@ -196,4 +196,69 @@ spec: {local: {average: 5}}";
     let graph = translate(&world(&[GATEWAY, SERVICE, limit, &a, &b])).graph;
     let (a, b) = (find(&graph, 80, "h", "/").unwrap(), find(&graph, 80, "b.example", "/").unwrap());
     assert_eq!(a.gates, b.gates);
+}
+
+fn accepted(translation: &Translation, name: &str) -> (String, String) {
+    let status = written(translation, ObjectKind::Middleware, name).unwrap();
+    let conditions = &status["ancestors"][0]["conditions"];
+    let message = conditions[0]["message"].as_str().unwrap_or_default().to_owned();
+    (condition(conditions, "Accepted"), message)
+}
+
+#[test]
+fn the_status_says_what_is_not_enforced() {
+    let spec = "ipAccess: {mode: Shadow, deny: [10.0.0.0/8]}, cors: {mode: 'Off', \
+                allowOrigins: ['https://a.example']}";
+    let m = middleware("m", "", spec);
+    let translation = translate(&world(&[GATEWAY, SERVICE, &m, &route("r", EXTENSION)]));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    assert_eq!(policies(&translation.graph, rule), ["ip_access"]);
+    assert_eq!(translation.graph[rule.gates[0]].mode, Mode::Shadow);
+    let (condition, message) = accepted(&translation, "m");
+    assert_eq!(condition, "True/Accepted");
+    assert_eq!(
+        message,
+        "ipAccess is in Shadow mode: nothing is denied; cors is Off: it is not applied"
+    );
+}
+
+#[test]
+fn an_invalid_policy_in_shadow_mode_is_left_out_and_closes_nothing() {
+    let spec = "ipAccess: {mode: Shadow, deny: [nonsense]}, responseHeaders: {remove: [x-a]}";
+    let m = middleware("m", "", spec);
+    let translation = translate(&world(&[GATEWAY, SERVICE, &m, &route("r", EXTENSION)]));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    assert_eq!(policies(&translation.graph, rule), ["response_headers"]);
+    let (condition, message) = accepted(&translation, "m");
+    assert_eq!(condition, "False/Invalid");
+    assert!(message.starts_with("spec.ipAccess.deny[0]: "), "{message}");
+    assert!(message.ends_with("ipAccess is in Shadow mode: nothing is denied"), "{message}");
+}
+
+#[test]
+fn a_policy_in_shadow_mode_takes_no_other_s_place() {
+    let watch = mark("m").replace("{set", "{mode: Shadow, set");
+    let (m, outer) = (
+        middleware("m", "", &watch),
+        middleware("outer", &target("Gateway", "gw", ""), &mark("outer")),
+    );
+    let parts = [GATEWAY, SERVICE, &m, &outer, &route("r", EXTENSION)];
+    let translation = translate(&world(&parts));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    let both = ["Middleware/infra/outer/requestHeaders", "Middleware/infra/m/requestHeaders"];
+    assert_eq!(keys(&translation.graph, &rule.transforms), both);
+    let enforced = m.replace("mode: Shadow, ", "");
+    let watching = outer.replace("{set", "{mode: Shadow, set");
+    let parts = [GATEWAY, SERVICE, &enforced, &watching, &route("r", EXTENSION)];
+    let translation = translate(&world(&parts));
+    let rule = find(&translation.graph, 80, "h", "/").unwrap();
+    assert_eq!(keys(&translation.graph, &rule.transforms), both[1..]);
+}
+
+#[test]
+fn a_middleware_whose_policies_are_off_is_no_error() {
+    let m = middleware("m", "", "ipAccess: {mode: 'Off', deny: [nonsense]}");
+    let translation = translate(&world(&[GATEWAY, SERVICE, &m, &route("r", EXTENSION)]));
+    assert_eq!(outcome(&translation.graph, 80, "h", "/"), "app*1");
+    assert_eq!(accepted(&translation, "m").0, "True/Accepted");
 }

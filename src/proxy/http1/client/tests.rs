@@ -50,7 +50,7 @@ async fn send(
     head: &Head,
     body: RequestBody,
 ) -> Result<Response<Incoming>, SendError> {
-    conn.send(head, body, &mut |_, _| {}).await
+    async { conn.send(head, body, &mut |_, _| {})?.await }.await
 }
 
 /// Lets the peer read a request without a body, and say `answer`.
@@ -238,7 +238,7 @@ fn interim_answers_are_told_and_counted() {
         let mut tell = |status: StatusCode, headers: &HeaderMap| {
             told.push((status.as_u16(), headers.len()));
         };
-        let response = conn.send(&GET, RequestBody::Empty, &mut tell).await.unwrap();
+        let response = conn.send(&GET, RequestBody::Empty, &mut tell).unwrap().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(told, [(100, 0), (103, 1)]);
     });

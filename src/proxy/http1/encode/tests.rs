@@ -20,13 +20,13 @@ fn response(
     status: u16,
     fields: &[(&'static str, &'static str)],
     framing: Framing,
-    connection: Connection,
+    is_last: bool,
 ) -> String {
     let status = StatusCode::from_u16(status).unwrap();
     let mut map = headers(fields);
     map.insert(DATE, HeaderValue::from_static("then"));
     let text = written(|out| {
-        response_head(out, Version::HTTP_11, status, &map, framing, connection);
+        response_head(out, Version::HTTP_11, status, &map, framing, is_last);
     });
     text.replace("date: then\r\n", "")
 }
@@ -67,26 +67,18 @@ fn a_response_tells_its_length_once() {
         (204, Framing::Empty, "HTTP/1.1 204 No Content\r\nx: 1\r\n\r\n"),
         (799, Framing::Length(0), "HTTP/1.1 799 \r\nx: 1\r\ncontent-length: 0\r\n\r\n"),
     ] {
-        assert_eq!(response(status, fields, framing, Connection::None), expected);
+        assert_eq!(response(status, fields, framing, false), expected);
     }
 }
 
 #[test]
 fn a_response_says_what_becomes_of_the_connection() {
-    let of = |connection| response(200, &[], Framing::Length(0), connection);
-    assert!(!of(Connection::None).contains("connection"));
-    assert!(of(Connection::Close).contains("\r\nconnection: close\r\n"));
-    assert!(of(Connection::KeepAlive).contains("\r\nconnection: keep-alive\r\n"));
+    let of = |is_last| response(200, &[], Framing::Length(0), is_last);
+    assert!(!of(false).contains("connection"));
+    assert!(of(true).contains("\r\nconnection: close\r\n"));
     let text = written(|out| {
         let none = HeaderMap::new();
-        response_head(
-            out,
-            Version::HTTP_10,
-            StatusCode::OK,
-            &none,
-            Framing::UntilClose,
-            Connection::None,
-        );
+        response_head(out, Version::HTTP_10, StatusCode::OK, &none, Framing::UntilClose, false);
     });
     assert!(text.starts_with("HTTP/1.0 200 OK\r\n"));
 }
@@ -95,14 +87,7 @@ fn a_response_says_what_becomes_of_the_connection() {
 fn a_response_has_one_date() {
     let date = |map: &HeaderMap| {
         let text = written(|out| {
-            response_head(
-                out,
-                Version::HTTP_11,
-                StatusCode::OK,
-                map,
-                Framing::Empty,
-                Connection::None,
-            );
+            response_head(out, Version::HTTP_11, StatusCode::OK, map, Framing::Empty, false);
         });
         let dates: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("date: ")).collect();

@@ -54,6 +54,17 @@ fn values_are_slices_of_what_was_read() {
 }
 
 #[test]
+fn what_is_kept_of_a_head_does_not_keep_a_large_read() {
+    let mut buf = BytesMut::from(with("x: value\r\nContent-Length: 9000\r\n").as_str());
+    buf.extend_from_slice(&[b'b'; 9000]);
+    let (at, length) = (buf.as_ptr() as usize, buf.len());
+    let head = request(&mut buf, &LIMITS).unwrap().unwrap();
+    assert_eq!(buf.len(), 9000);
+    let value = head.parts.headers["x"].as_bytes().as_ptr() as usize;
+    assert!(!(at..at + length).contains(&value));
+}
+
+#[test]
 fn heads_that_break_the_grammar_are_refused() {
     for text in [
         "GET / HTTP/1.1\nhost: a\r\n\r\n",

@@ -71,6 +71,10 @@ impl Users {
         self.by_name.get(user)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Hash>)> {
+        self.by_name.iter().map(|(name, hash)| (&**name, hash))
+    }
+
     /// The hash that takes longest to check, for users that do not exist.
     pub fn decoy(&self) -> &Arc<Hash> {
         &self.decoy
@@ -120,7 +124,7 @@ impl Hash {
     }
 
     /// For comparing: what checking costs.
-    fn cost(&self) -> u32 {
+    pub fn cost(&self) -> u32 {
         match self.kind {
             Kind::Sha1(_) => 0,
             Kind::Apr1(_) => 1,
