@@ -7,8 +7,9 @@ Starts etcd and an API server on loopback (the programs that `e2e/run --only too
 backend, and Tidegate outside of a pod. Creates ROUTES HTTPRoutes with a host each in 50
 namespaces. Then it adds ADDS routes one by one and takes the time from the API server's answer to
 the first 200 of a client that asks all the time: with pauses and nothing else going on, which also
-gives the CPU that a change costs; back to back; and while RATE requests a second pass. At last it
-starts Tidegate anew and takes the time until all is served. One line a fact; --json for programs.
+gives the CPU that a change costs; back to back; and while RATE requests a second pass. Then it writes
+to routes without changing what they say, which must change nothing. At last it starts Tidegate
+anew and takes the time until all is served. One line a fact; --json for programs.
 """
 
 import argparse
@@ -35,6 +36,8 @@ def main():
     parser.add_argument("--adds", type=int, default=200)
     parser.add_argument("--rate", type=int, default=1000,
                         help="requests a second while routes are added")
+    parser.add_argument("--settle", type=float, default=15,
+                        help="seconds before memory is looked at: what is freed late is freed")
     parser.add_argument("--json", help="file for the facts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Server() as server:
@@ -44,7 +47,7 @@ def main():
         backend = Tidegate(options.binary, "--from", folder)
         try:
             wait_for(backend.is_ready, 30, "the backend is ready")
-            bench = Bench(server, options.binary, options.routes, options.adds, options.rate)
+            bench = Bench(server, options.binary, options)
             bench.run(port)
         finally:
             end(backend.process)

@@ -14,6 +14,8 @@ NAMESPACES = 50
 # Where the Gateway, the Service and the grants are.
 HOME = "default"
 GATEWAY = "cp"
+# An annotation that only kubectl reads.
+UNREAD = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def namespaces(count=NAMESPACES):

@@ -24,6 +24,7 @@ OFFSET = 24000  # added to the ports of Gateways
 PORT = OFFSET + 80
 PATIENCE = 30  # seconds for one route
 PASSES = "tidegate_reconcile_passes_total"
+GRAPH = "tidegate_config_generation"
 WRITES = "tidegate_status_writes_total"
 
 GATEWAY_API = "/apis/gateway.networking.k8s.io"
@@ -126,11 +127,13 @@ class Client:
 class Bench:
     """One run against one API server."""
 
-    def __init__(self, server, binary, routes, adds, rate):
+    def __init__(self, server, binary, options):
         self.server, self.binary = server, binary
-        self.routes, self.adds, self.rate = routes, adds, rate
+        self.routes, self.adds, self.rate = options.routes, options.adds, options.rate
+        self.settle = options.settle
         self.facts = {}
-        self.next = routes
+        self.next = self.routes
+        self.wrong = 0
 
     def say(self, name, value, text):
         self.facts[name] = value
@@ -145,9 +148,11 @@ class Bench:
             client = Client()
             self.create_routes(client)
             self.wait_quiet(tidegate)
-            self.rss("rss_mb", tidegate, 15, f"with {self.routes} routes that came one by one")
+            self.rss("rss_mb", tidegate, self.settle, f"with {self.routes} routes that came one by one")
             self.measure_adds(tidegate, client)
-            self.rss("rss_after_adds_mb", tidegate, 15, "after all")
+            self.rss("rss_after_adds_mb", tidegate, self.settle, "after all")
+            self.all_live("not_live", client)
+            self.write_nothing_new(tidegate)
         finally:
             end(tidegate.process)
         self.restart()
@@ -230,7 +235,30 @@ class Bench:
         self.say(name, {"p50": p50, "p99": p99, "best": times[0], "max": times[-1]},
                  f"{self.adds} adds: median {p50:.1f}, p99 {p99:.1f}, best {times[0]:.1f}, "
                  f"max {times[-1]:.1f}; answers before it {other}")
+        # A route is not there, and then it is: nothing else is in between.
+        self.wrong += sum(count for status, count in other.items() if status != 404)
+        self.facts["wrong_answers"] = self.wrong
         return [(b - a) / self.adds for a, b in zip(before, after, strict=True)]
+
+    def all_live(self, name, client):
+        """Asks for the host of every route once."""
+        silent = sum(client.get(objects.host(n)) != 200 for n in range(self.next))
+        self.say(name, silent, f"{silent} of {self.next} routes do not answer")
+
+    def write_nothing_new(self, tidegate):
+        """Annotations that nobody reads make new versions of objects, and no pass and no graph."""
+        def done():
+            return tidegate.metric(PASSES), tidegate.metric(GRAPH)
+
+        before, api = done(), self.server.api()
+        for n in range(self.adds):
+            meta = objects.route(n, objects.GATEWAY)["metadata"]
+            path = PATHS["HTTPRoute"].format(meta["namespace"]) + "/" + meta["name"]
+            api.patch(path, {"metadata": {"annotations": {objects.UNREAD: str(n)}}})
+        time.sleep(1)
+        passes, graphs = (int(b - a) for a, b in zip(before, done(), strict=True))
+        self.say("unchanged", {"passes": passes, "graphs": graphs},
+                 f"{self.adds} versions that say the same: {passes} passes, {graphs} graphs")
 
     def load(self, out):
         command = [
@@ -249,6 +277,7 @@ class Bench:
             took, cpu = time.perf_counter() - began, tidegate.cost.cpu()
             self.say("first_load_s", took, f"{took:.2f} s until all serve, {cpu:.2f} s of CPU")
             self.wait_quiet(tidegate)
-            self.rss("rss_restarted_mb", tidegate, 15, "with all routes from the start")
+            self.rss("rss_restarted_mb", tidegate, self.settle, "with all routes from the start")
+            self.all_live("not_live_restarted", client)
         finally:
             end(tidegate.process)

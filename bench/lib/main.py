@@ -85,7 +85,8 @@ def _run(options: argparse.Namespace, chosen: list[rows.Row], folder: Path) -> i
                       "--grpc", f"{paths.HOST}:{paths.ORIGIN_GRPC}"],
                      folder / "origin.log", ",".join(paths.LOAD_CORES))
     wait_listens(origin.popen, paths.ORIGIN_HTTP)
-    plan = measure.Plan(options.rounds, options.seconds, folder, Context(tools, 0), origin)
+    others = [origin, *_redis(chosen, folder)]
+    plan = measure.Plan(options.rounds, options.seconds, folder, Context(tools, 0), others)
     if options.check:
         return _check(chosen, wanted, binaries, plan)
     plan.context = Context(tools, _best_rate(chosen, wanted, binaries, plan))
@@ -107,6 +108,17 @@ def _run(options: argparse.Namespace, chosen: list[rows.Row], folder: Path) -> i
     if options.write:
         report.write(facts, samples)
     return 0
+
+
+def _redis(chosen: list[rows.Row], folder: Path) -> list[Process]:
+    """For the rows that count there, beside the origin."""
+    if not any(row.redis for row in chosen):
+        return []
+    words = [install.program("redis-server"), "--port", paths.REDIS, "--bind", paths.HOST,
+             "--save", "", "--appendonly", "no", "--dir", folder]
+    redis = Process(words, folder / "redis.log", ",".join(paths.LOAD_CORES))
+    wait_listens(redis.popen, paths.REDIS)
+    return [redis]
 
 
 def _check(chosen, wanted, binaries, plan) -> int:

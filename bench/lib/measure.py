@@ -45,7 +45,7 @@ class Plan:
     seconds: float
     folder: Path
     context: Context
-    origin: Process
+    others: list[Process]  # the origin and Redis: they share the load's core
 
 
 def contenders(row: Row, peers: set[str], binaries: dict[str, Path]) -> list[Contender]:
@@ -127,12 +127,12 @@ def _stop(proxies: list[Proxy]) -> None:
 
 def _slice(row: Row, proxy: Proxy, plan: Plan, number: int) -> Sample:
     lines = proxy.log_lines()
-    cpu, origin, clients = proxy.process.cpu(), plan.origin.cpu(), _clients()
+    cpu, others, clients = proxy.process.cpu(), _others(plan), _clients()
     began = time.monotonic()
     outcome = row.load.run(plan.context, proxy.ports, plan.seconds)
     took = time.monotonic() - began
     cpu = proxy.process.cpu() - cpu
-    load = (plan.origin.cpu() - origin).total + _clients() - clients
+    load = _others(plan) - others + _clients() - clients
     proxy.process.check()
     if outcome.requests == 0:
         raise CommandFailed(f"{row.name}: {proxy.contender.label} answered nothing")
@@ -195,6 +195,11 @@ def _wait_held(holder: Process, out: Path) -> None:
         if time.monotonic() > end:
             raise CommandFailed("the connections were not open within 60 s")
         time.sleep(0.05)
+
+
+def _others(plan: Plan) -> float:
+    """Seconds of CPU that the origin and Redis have taken."""
+    return sum(one.cpu().total for one in plan.others)
 
 
 def _clients() -> float:

@@ -15,6 +15,7 @@ DOCS = ROOT / "docs"
 HOST = "127.0.0.1"
 ORIGIN_HTTP = 21900
 ORIGIN_GRPC = 21901
+REDIS = 21902
 FIRST_PORT = 21000  # of the proxies; each gets a block of ten
 
 def cores() -> list[int]:
