@@ -1,9 +1,9 @@
 """The cluster of the user's kubeconfig, with a load balancer and registry of its own.
 
-The images of Tidegate, the echo server and the peer must be pullable there: their names are
-taken from TIDEGATE_E2E_IMAGE, TIDEGATE_E2E_ECHO_IMAGE and TIDEGATE_E2E_PEER_IMAGE. An address
-that the load balancer gives to those who ask for it, and to nobody else, is
-TIDEGATE_E2E_USABLE_ADDRESS.
+The images of Tidegate, the echo server, the peer and Redis must be pullable there: their names
+are taken from TIDEGATE_E2E_IMAGE, TIDEGATE_E2E_ECHO_IMAGE, TIDEGATE_E2E_PEER_IMAGE and
+TIDEGATE_E2E_REDIS_IMAGE. An address that the load balancer gives to those who ask for it, and to
+nobody else, is TIDEGATE_E2E_USABLE_ADDRESS.
 """
 
 import os
@@ -20,7 +20,8 @@ class ExistingCluster(RemoteCluster):
     def use(self) -> None:
         for variable, constant in (("TIDEGATE_E2E_IMAGE", "TIDEGATE_IMAGE"),
                                    ("TIDEGATE_E2E_ECHO_IMAGE", "ECHO_IMAGE"),
-                                   ("TIDEGATE_E2E_PEER_IMAGE", "PEER_IMAGE")):
+                                   ("TIDEGATE_E2E_PEER_IMAGE", "PEER_IMAGE"),
+                                   ("TIDEGATE_E2E_REDIS_IMAGE", "REDIS_IMAGE")):
             if variable not in os.environ:
                 raise CommandFailed(f"{variable} must name an image that the cluster can pull")
             setattr(c, constant, os.environ[variable])

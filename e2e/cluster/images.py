@@ -1,11 +1,14 @@
 """The images of the local cluster: made from built programs, imported by `ctr`."""
 
+import hashlib
 import re
+import shutil
+from pathlib import Path
 
 from e2e.cluster import constants as c, tools
 from e2e.driver.paths import BIN, IMAGES, TOOLS
 from e2e.driver.shell import CommandFailed, Log, output, run
-from e2e.image import oci
+from e2e.image import oci, tidegate
 
 CTR = [f"{BIN}/ctr", "--address", c.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
 
@@ -22,6 +25,7 @@ def build_all(log: Log, node: bool = True) -> None:
     for name in [c.ECHO_IMAGE, *suite_images()]:
         _build(log, name, ["echo-basic"])
     _build(log, c.PEER_IMAGE, ["peer", "grpc-server"])
+    _redis(log)
 
 
 def suite_images() -> list[str]:
@@ -58,11 +62,28 @@ def _build(log: Log, name: str, programs: list[str], user: str = "65532:65532") 
     sources = {f"/{program}": tools.path(program).resolve() for program in programs}
     version = "-".join(source.parent.name.rpartition("-")[2] if source.is_relative_to(TOOLS)
                        else "0" for source in sources.values())
-    stem = re.sub(r"[^a-z0-9.]+", "-", name)
+    _write(log, oci.Image(name, [f"/{programs[0]}"], sources, user), version)
+
+
+def _redis(log: Log) -> None:
+    """The machine's own redis-server, with the libraries that it wants."""
+    program = shutil.which("redis-server")
+    if not program:
+        raise CommandFailed("redis-server is missing: run the step `install` first")
+    binary = Path(program).resolve()
+    # By its own name it is redis-check-rdb: what it does depends on how it is called.
+    files = {"/redis-server": binary, **tidegate.shared_libraries(binary)}
+    version = hashlib.sha256(binary.read_bytes()).hexdigest()[:16]
+    _write(log, oci.Image(c.REDIS_IMAGE, ["/redis-server"], files), version)
+
+
+def _write(log: Log, image: oci.Image, version: str) -> None:
+    """Its archive, unless there is one of this version; those of others go."""
+    stem = re.sub(r"[^a-z0-9.]+", "-", image.name)
     archive = IMAGES / f"{stem}-{version}.tar"
     if archive.exists():
         return
     for old in IMAGES.glob(f"{stem}-*.tar"):
         old.unlink()
-    size = oci.write(oci.Image(name, [f"/{programs[0]}"], sources, user), archive)
-    log.say(f"image {name}: {size / 1e6:.1f} MB")
+    size = oci.write(image, archive)
+    log.say(f"image {image.name}: {size / 1e6:.1f} MB")

@@ -36,7 +36,8 @@ class KindCluster(RemoteCluster):
             _CONFIG.write_text(json.dumps(_cluster()))  # JSON is YAML
             run(log, "kind", "create", "cluster", "--name", _NAME, "--wait", "120s",
                 "--kubeconfig", self.kubeconfig, "--config", _CONFIG)
-        for archive in sorted([*IMAGES.glob("*echo*.tar"), *IMAGES.glob("*peer*.tar")]):
+        ours = [IMAGES.glob(f"*{name}*.tar") for name in ("echo", "peer", "redis")]
+        for archive in sorted(archive for found in ours for archive in found):
             run(log, "kind", "load", "image-archive", "--name", _NAME, archive)
         self._load_balancer()
 

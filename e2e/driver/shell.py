@@ -35,10 +35,9 @@ def run(log: Log, *command, cwd=None, env=None, nice=False) -> None:
     """Runs a program to its end; its output goes to the log."""
     words = [str(word) for word in command]
     log.write(f"$ {' '.join(words)}\n")
-    result = subprocess.run(
+    result = _run(
         ["nice", "-n", "5", *words] if nice else words,
-        cwd=cwd,
-        env={**os.environ, **{k: str(v) for k, v in (env or {}).items()}},
+        cwd, env,
         stdin=subprocess.DEVNULL,
         stdout=log.file,
         stderr=subprocess.STDOUT,
@@ -50,18 +49,19 @@ def run(log: Log, *command, cwd=None, env=None, nice=False) -> None:
 def output(*command, cwd=None, env=None, stdin: str | None = None, check=True) -> str:
     """Runs a program and returns what it printed; an error carries its stderr."""
     words = [str(word) for word in command]
-    result = subprocess.run(
-        words,
-        cwd=cwd,
-        env={**os.environ, **{k: str(v) for k, v in (env or {}).items()}},
-        input=stdin,
-        capture_output=True,
-        text=True,
-    )
+    result = _run(words, cwd, env, input=stdin, capture_output=True, text=True)
     if check and result.returncode:
         shown = " ".join(words) if len(words) < 20 else " ".join(words[:20]) + " ..."
         raise CommandFailed(f"`{shown}` ended with {result.returncode}: {result.stderr.strip()}")
     return result.stdout
+
+
+def _run(words: list[str], cwd, env, **options) -> subprocess.CompletedProcess:
+    env = {**os.environ, **{k: str(v) for k, v in (env or {}).items()}}
+    try:
+        return subprocess.run(words, cwd=cwd, env=env, **options)
+    except FileNotFoundError as error:
+        raise CommandFailed(f"{error.filename} is missing: not installed, or not in PATH") from error
 
 
 def warn(text: str) -> None:

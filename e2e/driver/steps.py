@@ -1,17 +1,17 @@
 """The steps of a run, in their order."""
 
 import argparse
-import importlib.util
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import golang, images, tools
-from e2e.driver import conformance, deploy, testing
+from e2e.cluster import images, tools
+from e2e.driver import conformance, deploy, install, testing
 from e2e.driver.paths import ROOT, TARGET
-from e2e.driver.shell import CommandFailed, Log, output, run
-from e2e.suites import bench, fuzz, grpc_interop, h2spec, websocket
+from e2e.driver.shell import Log, run
+from e2e.suites import (
+    bench, control_plane, fuzz, grpc_interop, h2spec, identity, limits, websocket,
+)
 
 
 @dataclass
@@ -55,7 +55,8 @@ def choose(options: argparse.Namespace) -> list[Step]:
 
 def _before() -> list[Step]:
     return [
-        Step("install", "system packages and the newer Go, if missing", _install),
+        Step("install", "system packages and the newer Go, if missing",
+             lambda context: install.run_step(context.log)),
         Step("format", "cargo fmt --check", _cargo("fmt", "--check")),
         Step("lint", "cargo clippy, warnings are errors",
              _cargo("clippy", "--all-targets", "--locked", "--", "-D", "warnings")),
@@ -81,7 +82,8 @@ def _suites() -> list[Step]:
         return Step(module.__name__.rpartition(".")[2], (module.__doc__ or "").split("\n")[0],
                     lambda context: Tally(*module.run(context)))
 
-    return [step(module) for module in (fuzz, h2spec, grpc_interop, websocket, bench)]
+    return [step(module) for module in (
+        fuzz, h2spec, grpc_interop, websocket, identity, limits, bench, control_plane)]
 
 
 def _tests() -> list[Step]:
@@ -111,38 +113,6 @@ def _cargo(*arguments: str) -> Callable[[Context], None]:
     return action
 
 
-_PROGRAMS = {
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "conntrack": "conntrack",
-    "openssl": "openssl",
-    "gcc": "gcc",
-    "g++": "g++",
-    "make": "make",
-    "pkg-config": "pkg-config",
-    "nsenter": "util-linux",
-    "sysctl": "procps",
-    "pip3": "python3-pip",
-}
-
-
-def _install(context: Context) -> None:
-    missing = [package for program, package in _PROGRAMS.items() if not _on_path(program)]
-    if not _has_library("libseccomp"):
-        missing.append("libseccomp-dev")
-    if importlib.util.find_spec("ensurepip") is None:  # virtual environments need it
-        missing.append("python3-venv")
-    if missing:
-        if os.geteuid() != 0:
-            raise CommandFailed(f"packages to install as root: {' '.join(missing)}")
-        context.log.say(f"installing {' '.join(missing)}")
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        run(context.log, "apt-get", "update", env=quiet)
-        run(context.log, "apt-get", "install", "--yes", "--no-install-recommends", *missing,
-            env=quiet)
-    golang.install(context.log)
-
-
 def _tools(context: Context) -> None:
     node = context.options.cluster == "local"
     tools.build_all(context.log, node)
@@ -154,12 +124,3 @@ def _chart(context: Context) -> None:
     chart = ROOT / "charts" / "tidegate"
     run(context.log, tools.path("helm"), "lint", "--strict", chart, env=env)
     run(context.log, ROOT / "charts" / "render", "--check", env=env, cwd=ROOT)
-
-
-def _on_path(program: str) -> bool:
-    folders = [*os.environ["PATH"].split(":"), "/usr/sbin", "/sbin"]
-    return any(os.access(f"{folder}/{program}", os.X_OK) for folder in folders)
-
-
-def _has_library(name: str) -> bool:
-    return _on_path("pkg-config") and bool(output("pkg-config", "--modversion", name, check=False))

@@ -6,7 +6,7 @@ from e2e.driver.paths import CACHE, ROOT, TARGET
 from e2e.driver.shell import output, run as run_program
 
 _FUZZ = ROOT / "fuzz"
-_TARGETS = ["request", "response", "chunked", "round_trip"]
+_TARGETS = ["request", "response", "chunked", "round_trip", "token"]
 # What cargo-fuzz passes, but for the address sanitizer: that needs a nightly compiler, and
 # the codec has no unsafe code.
 _FLAGS = [

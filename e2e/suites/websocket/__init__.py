@@ -1,17 +1,14 @@
 """WebSocket: the tests of public libraries, direct and through Tidegate."""
 
-import hashlib
 import json
 import os
-import shutil
-import sys
 import tarfile
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
-from e2e.driver.paths import CACHE, RESULTS
+from e2e.driver.paths import RESULTS
 from e2e.driver.shell import CommandFailed, Log, run as run_program
-from e2e.lib import results, standalone
+from e2e.lib import results, standalone, venv
 from e2e.lib.standalone import Standalone, free_port
 
 _HERE = Path(__file__).parent
@@ -95,27 +92,20 @@ def _suite(context, home: Path, name: str, tests: list[str], env: dict) -> dict[
 
 
 def _install(log: Log) -> Path:
-    """A virtual environment of the pinned packages, once for each set of pins."""
-    pins = (_HERE / "requirements.txt").read_text()
-    digest = hashlib.sha256((pins + sys.version).encode()).hexdigest()[:16]
-    home = CACHE / f"websocket-{digest}"
-    if home.exists():
-        return home
-    for old in CACHE.glob("websocket-*"):
-        shutil.rmtree(old)
-    partial = home.with_suffix(".partial")
-    run_program(log, sys.executable, "-m", "venv", partial)
-    pip = [partial / "bin" / "python", "-m", "pip"]
-    run_program(log, *pip, "install", "--quiet", "-r", _HERE / "requirements.txt")
-    source = next(line for line in pins.splitlines() if line.startswith("aiohttp=="))
-    run_program(log, *pip, "download", "--quiet", "--no-deps", "--no-binary", ":all:",
-                "--dest", partial / "source", source)
-    archive = next((partial / "source").glob("aiohttp-*.tar.gz"))
-    with tarfile.open(archive) as tar:
-        top = archive.name.removesuffix(".tar.gz")
-        members = [one for one in tar.getmembers() if one.name.startswith(f"{top}/tests/")]
-        for member in members:
-            member.name = member.name.removeprefix(f"{top}/")
-        tar.extractall(partial, members, filter="data")
-    partial.rename(home)
-    return home
+    """An environment of the pinned packages, with the tests that aiohttp does not install."""
+    pins = _HERE / "requirements.txt"
+
+    def tests(home: Path) -> None:
+        source = next(line for line in pins.read_text().splitlines()
+                      if line.startswith("aiohttp=="))
+        run_program(log, home / "bin" / "python", "-m", "pip", "download", "--quiet", "--no-deps",
+                    "--no-binary", ":all:", "--dest", home / "source", source)
+        archive = next((home / "source").glob("aiohttp-*.tar.gz"))
+        with tarfile.open(archive) as tar:
+            top = archive.name.removesuffix(".tar.gz")
+            members = [one for one in tar.getmembers() if one.name.startswith(f"{top}/tests/")]
+            for member in members:
+                member.name = member.name.removeprefix(f"{top}/")
+            tar.extractall(home, members, filter="data")
+
+    return venv.environment(log, "websocket", pins, tests)

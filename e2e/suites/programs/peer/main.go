@@ -1,7 +1,7 @@
 // Command peer plays the other side in tests: a backend that answers only once it has read
 // the whole request and fails on purpose where it is asked to, authorization servers (plain
-// HTTP and Envoy's ext_authz), and echo servers for TCP and UDP. What it saw goes into its
-// answers, where tests can look.
+// HTTP and Envoy's ext_authz), echo servers for TCP and UDP, and a file server for key sets.
+// What it saw goes into its answers, where tests can look.
 package main
 
 import (
@@ -15,6 +15,8 @@ func main() {
 	extAuthz := flag.String("ext-authz", "", "address of the one that speaks ext_authz (gRPC)")
 	tcp := flag.String("tcp", "", "address of the TCP echo server")
 	udp := flag.String("udp", "", "address of the UDP echo server")
+	files := flag.String("files", "", "address of the file server")
+	folder := flag.String("folder", "", "the folder whose files it serves")
 	flag.Parse()
 	failed := make(chan error)
 	run := func(address string, serve func(string) error) {
@@ -27,5 +29,6 @@ func main() {
 	run(*extAuthz, serveExtAuthz)
 	run(*tcp, serveTCP)
 	run(*udp, serveUDP)
+	run(*files, func(address string) error { return serveFiles(address, *folder) })
 	log.Fatal(<-failed)
 }
