@@ -76,6 +76,13 @@ class LocalCluster:
         _start_kube("apiserver", "kube-apiserver", config.API_SERVER)
         wait_for(_api_ready, 60, "the API server is ready")
 
+    def pause_pod(self, namespace: str, pod: str, container: str) -> None:
+        """A container's process stands still: it keeps its connections and answers nothing."""
+        os.kill(images.container_pid(namespace, pod, container), signal.SIGSTOP)
+
+    def resume_pod(self, namespace: str, pod: str, container: str) -> None:
+        os.kill(images.container_pid(namespace, pod, container), signal.SIGCONT)
+
     def kill_pod(self, namespace: str, pod: str, container: str) -> None:
         """SIGKILL to a container's process, from outside, as the OOM killer does."""
         os.kill(images.container_pid(namespace, pod, container), signal.SIGKILL)

@@ -4,6 +4,7 @@ from e2e.cluster import constants as c
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 CLASS = "tidegate"
+POLICY_API = "tidegate.dev/v1alpha1"
 
 
 def namespace(name: str) -> dict:
@@ -134,6 +135,43 @@ def route(name: str, host: str, rules: list[dict] | None = None, gateway: str = 
 
 def rule(backend: str = "echo", **parts) -> dict:
     return {"backendRefs": [{"name": backend, "port": 80}], **parts}
+
+
+def policy(kind: str, name: str, **spec) -> dict:
+    """A Middleware, RateLimit or Consumer."""
+    return {"apiVersion": POLICY_API, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def extension(kind: str, name: str) -> dict:
+    """The filter by which a rule or a listener names a Middleware or RateLimit."""
+    return {"type": "ExtensionRef",
+            "extensionRef": {"group": "tidegate.dev", "kind": kind, "name": name}}
+
+
+def secret(name: str, **data: str) -> dict:
+    """An opaque Secret; those of certificates are made in `certificates`."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
+def redis(name: str, *arguments: str) -> list[dict]:
+    """A Redis behind a Service on port 6379 that keeps nothing on disk; `arguments` are more
+    settings (`--name value`)."""
+    labels = {"app": name}
+    container = {
+        "name": "redis",
+        "image": c.REDIS_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--save", "", "--appendonly", "no", "--protected-mode", "no", *arguments],
+        "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
+    }
+    return [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+         "spec": {"replicas": 1, "selector": {"matchLabels": labels},
+                  "template": {"metadata": {"labels": labels},
+                               "spec": {"containers": [container]}}}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+         "spec": {"selector": labels, "ports": [{"port": 6379}]}},
+    ]
 
 
 def ingress(name: str, host: str | None, paths: list[dict], ingress_class: str | None = CLASS,

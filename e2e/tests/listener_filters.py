@@ -1,7 +1,7 @@
 """Filters of Gateway listeners (GEP-5224): they run before a route is chosen."""
 
 from e2e.lib import http, kube, manifests
-from e2e.lib.manifests import listener, route, rule
+from e2e.lib.manifests import extension, listener, policy, route, rule
 from e2e.lib.wait import wait_for
 from e2e.tests.external_auth import asks
 
@@ -13,14 +13,11 @@ _GOOD = {"Authorization": "Bearer good"}
 
 def _sets(name: str, header: str, value: str) -> dict:
     """A Middleware that sets a request header; the listener's filters name it."""
-    return {"apiVersion": "tidegate.dev/v1alpha1", "kind": "Middleware",
-            "metadata": {"name": name},
-            "spec": {"requestHeaders": {"set": [{"name": header, "value": value}]}}}
+    return policy("Middleware", name, requestHeaders={"set": [{"name": header, "value": value}]})
 
 
-def _extension(name: str, kind: str = "Middleware") -> dict:
-    return {"type": "ExtensionRef",
-            "extensionRef": {"group": "tidegate.dev", "kind": kind, "name": name}}
+def _extension(name: str) -> dict:
+    return extension("Middleware", name)
 
 
 def _filtered(*filters: dict) -> list[dict]:

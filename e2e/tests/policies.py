@@ -5,23 +5,20 @@ What they say of themselves, and what the API server refuses.
 
 from e2e.driver.paths import ROOT
 from e2e.lib import http, kube
-from e2e.lib.manifests import ingress, ingress_path, route, rule
+from e2e.lib.manifests import extension, ingress, ingress_path, policy, route, rule, secret
 from e2e.lib.wait import wait_for
 
 ORDER = 13
 
-_API = "tidegate.dev/v1alpha1"
-
 
 def _middleware(name: str, **spec) -> dict:
-    return {"apiVersion": _API, "kind": "Middleware", "metadata": {"name": name}, "spec": spec}
+    return policy("Middleware", name, **spec)
 
 
 def _rate_limit(name: str, limit: dict, **spec) -> dict:
     """One limit of all requests together, counted in each pod unless `spec` says otherwise."""
     one = {"name": "all", "key": [{"type": "All"}], **limit}
-    return {"apiVersion": _API, "kind": "RateLimit", "metadata": {"name": name},
-            "spec": {"limits": [one], **spec}}
+    return policy("RateLimit", name, **{"limits": [one], **spec})
 
 
 def _slow(burst: int) -> dict:
@@ -29,14 +26,9 @@ def _slow(burst: int) -> dict:
     return {"requests": 1, "window": "1h", "burst": burst}
 
 
-def _secret(name: str, **data) -> dict:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
-
-
-def _consumer(name: str, secret: str, **spec) -> dict:
-    keys = [{"secretRef": {"name": secret, "key": "key"}}]
-    return {"apiVersion": _API, "kind": "Consumer", "metadata": {"name": name},
-            "spec": {"credentials": {"apiKeys": keys}, **spec}}
+def _consumer(name: str, key_in: str, **spec) -> dict:
+    keys = [{"secretRef": {"name": key_in, "key": "key"}}]
+    return policy("Consumer", name, credentials={"apiKeys": keys}, **spec)
 
 
 _BY_KEY = {"methods": [{"apiKey": {"from": [{"header": "X-API-Key"}]}}],
@@ -57,11 +49,6 @@ def _said(t, kind: str, name: str, *words: str) -> dict:
     return wait_for(found, 20, f"{kind} {name} says {words}")
 
 
-def _extension(kind: str, name: str) -> dict:
-    return {"type": "ExtensionRef",
-            "extensionRef": {"group": "tidegate.dev", "kind": kind, "name": name}}
-
-
 def _target(kind: str, name: str, group: str = "gateway.networking.k8s.io") -> list[dict]:
     return [{"group": group, "kind": kind, "name": name}]
 
@@ -78,7 +65,7 @@ def test_a_middleware_of_a_rule_changes_request_and_response(t):
                         requestHeaders={"set": [{"name": "X-In", "value": "yes"}]},
                         responseHeaders={"set": [{"name": "X-Out", "value": "yes"}]},
                         rewrite={"regex": {"pattern": "^/api/(.*)$", "substitution": "/v1/$1"}}))
-    address = _served(t, "mw.example", _extension("Middleware", "headers"))
+    address = _served(t, "mw.example", extension("Middleware", "headers"))
     answer = http.get_when(address, "mw.example", "/api/users?x=1")
     assert answer.headers["X-Out"] == "yes"
     assert answer.json()["headers"]["X-In"] == ["yes"]
@@ -89,19 +76,19 @@ def test_a_direct_response_needs_no_backend(t):
     t.apply(_middleware("teapot", directResponse={"statusCode": 418, "body": "short and stout"}))
     address = t.gateway()
     t.apply(route("one", "direct.example", [
-        {"filters": [_extension("Middleware", "teapot")]}]))
+        {"filters": [extension("Middleware", "teapot")]}]))
     assert http.get_when(address, "direct.example", status=418).body == b"short and stout"
 
 
 def test_an_address_that_is_denied_gets_403(t):
     t.apply(_middleware("nobody", ipAccess={"deny": ["0.0.0.0/0"]}))
-    address = _served(t, "denied.example", _extension("Middleware", "nobody"))
+    address = _served(t, "denied.example", extension("Middleware", "nobody"))
     http.get_when(address, "denied.example", status=403)
 
 
 def test_a_rate_limit_lets_the_burst_through_and_then_answers_429(t):
     t.apply(_rate_limit("slow", _slow(burst=5)))
-    address = _served(t, "limit.example", _extension("RateLimit", "slow"))
+    address = _served(t, "limit.example", extension("RateLimit", "slow"))
     http.get_when(address, "limit.example", confirm=1)
     codes = [http.get(address, "limit.example").status for _ in range(30)]
     assert codes.count(200) <= 2 * 5, codes  # a bucket in each of the two pods
@@ -110,7 +97,7 @@ def test_a_rate_limit_lets_the_burst_through_and_then_answers_429(t):
 
 def test_a_rate_limit_keeps_its_state_over_a_change_of_another_route(t):
     t.apply(_rate_limit("slow", _slow(burst=3)))
-    address = _served(t, "state.example", _extension("RateLimit", "slow"))
+    address = _served(t, "state.example", extension("RateLimit", "slow"))
     http.get_when(address, "state.example", confirm=1)
     for _ in range(40):
         http.get(address, "state.example")  # both pods' buckets are empty now
@@ -162,7 +149,7 @@ def test_a_missing_middleware_breaks_its_rule_and_says_so(t):
     address = t.gateway()
     t.apply(route("one", "missing.example", [
         rule(matches=[{"path": {"type": "PathPrefix", "value": "/bad"}}],
-             filters=[_extension("Middleware", "nowhere")]),
+             filters=[extension("Middleware", "nowhere")]),
         rule(matches=[{"path": {"type": "PathPrefix", "value": "/good"}}]),
     ]))
     http.get_when(address, "missing.example", "/good")
@@ -176,7 +163,7 @@ def test_a_limit_is_divided_by_the_pods_that_live(t):
     store = {"type": "Local", "local": {"replicas": "Shared"}}
     t.apply(_rate_limit("divided", {"requests": 20, "window": "1h", "algorithm": "FixedWindow"},
                         store=store))
-    address = _served(t, "divided.example", _extension("RateLimit", "divided"))
+    address = _served(t, "divided.example", extension("RateLimit", "divided"))
     http.get_when(address, "divided.example", confirm=1)
 
     def both_used_up():
@@ -192,11 +179,11 @@ def test_a_limit_is_divided_by_the_pods_that_live(t):
 
 def test_a_consumer_is_known_as_soon_as_its_secret_is_there(t):
     t.apply(_middleware("who", authentication=_BY_KEY), _consumer("alice", "alice-key"))
-    address = _served(t, "who.example", _extension("Middleware", "who"))
+    address = _served(t, "who.example", extension("Middleware", "who"))
     http.get_when(address, "who.example", status=401, headers={"X-API-Key": "s3cret-of-alice"})
     said = _said(t, "consumer", "alice", "alice-key")
     assert "alice-key" in kube.kubectl("describe", "consumer", "alice", "-n", t.namespace), said
-    t.apply(_secret("alice-key", key="s3cret-of-alice"))
+    t.apply(secret("alice-key", key="s3cret-of-alice"))
     answer = http.get_when(address, "who.example", headers={"X-API-Key": "s3cret-of-alice"})
     seen = {name.lower(): values for name, values in answer.json()["headers"].items()}
     assert seen["x-consumer-name"] == ["alice"], seen
@@ -206,11 +193,54 @@ def test_a_consumer_is_known_as_soon_as_its_secret_is_there(t):
     http.get_when(address, "who.example", status=401, headers={"X-API-Key": "s3cret-of-alice"})
 
 
+def test_a_missing_secret_is_named_with_the_field_that_names_it(t):
+    jwt = {"issuer": "https://issuer.example",
+           "keys": {"secretRef": {"name": "token-key", "key": "secret"}, "hmac": "HS256"}}
+    redis = {"topology": "Single", "addresses": ["nowhere.invalid:1"],
+             "secretRef": {"name": "redis-login"}}
+    policies = [
+        (_middleware("tokens", authentication={"methods": [{"jwt": jwt}]}), 401,
+         "spec.authentication.methods[0].jwt.keys.secretRef.name",
+         secret("token-key", secret="x" * 32)),
+        (_middleware("users", authentication={"methods": [
+            {"basic": {"secretRef": {"name": "htpasswd"}}}]}), 401,
+         "spec.authentication.methods[0].basic.secretRef",
+         secret("htpasswd", auth="alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=")),
+        (_rate_limit("counted", {"requests": 1000, "window": "1m"},
+                     store={"type": "Redis", "redis": redis}), 200,
+         "spec.store.redis.secretRef.name",
+         secret("redis-login", username="tidegate", password="s3cret")),
+    ]
+    t.backend()
+    address = t.gateway()
+    t.apply(*(one for one, *_ in policies), route("one", "secrets.example", [
+        rule(matches=[{"path": {"type": "Exact", "value": f"/{one['metadata']['name']}"}}],
+             filters=[extension(one["kind"], one["metadata"]["name"])])
+        for one, *_ in policies]))
+    for one, status, field, missing in policies:
+        kind, name = one["kind"], one["metadata"]["name"]
+        said = _said(t, kind, name, field, missing["metadata"]["name"])
+        http.get_when(address, "secrets.example", f"/{name}", status=500)
+        shown = kube.kubectl("describe", kind, name, "--namespace", t.namespace)
+        assert said["message"] in shown, shown
+        t.apply(missing)
+        http.get_when(address, "secrets.example", f"/{name}", status=status)
+        wait_for(lambda kind=kind, name=name: _all_is_well(t, kind, name), 20,
+                 f"{kind} {name} has nothing to say any more")
+
+
+def _all_is_well(t, kind: str, name: str) -> bool:
+    ancestors = t.get(kind, name).get("status", {}).get("ancestors", [])
+    conditions = [one for ancestor in ancestors for one in ancestor["conditions"]]
+    return bool(conditions) and all(
+        one["status"] == "True" and not one.get("message") for one in conditions)
+
+
 def test_an_issuer_that_cannot_be_reached_is_named(t):
     remote = {"backendRef": {"name": "nowhere", "port": 80}, "path": "/jwks.json"}
     jwt = {"issuer": "https://issuer.example", "keys": {"remote": remote}}
     t.apply(_middleware("tokens", authentication={"methods": [{"jwt": jwt}]}))
-    address = _served(t, "tokens.example", _extension("Middleware", "tokens"))
+    address = _served(t, "tokens.example", extension("Middleware", "tokens"))
     _said(t, "middleware", "tokens", "nowhere")
     token = {"Authorization": "Bearer e30.e30.e30"}
     answers = {http.get(address, "tokens.example", headers=token).status for _ in range(10)}
@@ -220,7 +250,7 @@ def test_an_issuer_that_cannot_be_reached_is_named(t):
 def test_a_policy_in_shadow_refuses_nobody(t):
     t.apply(_middleware("nobody", authorization={"mode": "Shadow", "rules": [
         {"effect": "Deny", "paths": [{"type": "Prefix", "value": "/"}]}]}))
-    address = _served(t, "shadow.example", _extension("Middleware", "nobody"))
+    address = _served(t, "shadow.example", extension("Middleware", "nobody"))
     http.get_when(address, "shadow.example")
     t.apply(_middleware("nobody", authorization={"mode": "Enforce", "rules": [
         {"effect": "Deny", "paths": [{"type": "Prefix", "value": "/"}]}]}))
@@ -230,7 +260,7 @@ def test_a_policy_in_shadow_refuses_nobody(t):
 def test_a_limit_whose_store_cannot_be_reached_refuses_nobody(t):
     store = {"type": "Redis", "redis": {"topology": "Single", "addresses": ["nowhere.invalid:1"]}}
     t.apply(_rate_limit("lost", {"requests": 1000, "window": "1m"}, store=store))
-    address = _served(t, "lost.example", _extension("RateLimit", "lost"))
+    address = _served(t, "lost.example", extension("RateLimit", "lost"))
     http.get_when(address, "lost.example")
     codes = [http.get(address, "lost.example").status for _ in range(50)]
     assert set(codes) == {200}, codes
@@ -252,8 +282,7 @@ def test_values_out_of_range_are_refused_by_the_api_server(t):
             "secretRef": {"name": "users"}}}]})),
         ("mode", _middleware("bad", authentication={"mode": "Maybe", "methods": [by_key]})),
         ("rules", _middleware("bad", authorization={"rules": []})),
-        ("groups", {"apiVersion": _API, "kind": "Consumer", "metadata": {"name": "bad"},
-                    "spec": {"groups": ["x" * 10_000]}}),
+        ("groups", policy("Consumer", "bad", groups=["x" * 10_000])),
     ):
         words = kube.refused(one, t.namespace)
         assert word in words, f"{one['spec']}: {words}"

@@ -1,14 +1,13 @@
 """The objects of the suite: one route that asks for a token, and one that does not."""
 
+from e2e.lib.manifests import POLICY_API, extension
 from e2e.lib.standalone import backend, gateway, route
 
 NAME = "identity.example"
-_API = "tidegate.dev/v1alpha1"
 
 
 def objects(port: int, issuer_port: int) -> list[dict]:
-    guarded = route("issuer", filters=[{"type": "ExtensionRef", "extensionRef": {
-        "group": "tidegate.dev", "kind": "Middleware", "name": "who"}}])
+    guarded = route("issuer", filters=[extension("Middleware", "who")])
     open_rule = {"matches": [{"path": {"type": "Exact", "value": "/open"}}],
                  "backendRefs": [{"name": "issuer", "port": 80}]}
     guarded["spec"]["rules"].append(open_rule)
@@ -27,7 +26,7 @@ def _who() -> dict:
         "claimsToHeaders": [{"claim": "tenant", "header": "X-Tenant-ID"}],
         "consumerClaim": "azp",
     }
-    return {"apiVersion": _API, "kind": "Middleware",
+    return {"apiVersion": POLICY_API, "kind": "Middleware",
             "metadata": {"name": "who", "namespace": "default"},
             "spec": {"authentication": {
                 "realm": "e2e",

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 from e2e.lib import results
+from e2e.lib.counting import together
 from e2e.lib.http import Address
-from e2e.lib.keepalive import Client, Stream, Streams
+from e2e.lib.keepalive import Stream, Streams
 from e2e.lib.results import quantile
 from e2e.lib.standalone import start, stop
 from e2e.lib.wait import wait_for
@@ -51,7 +52,7 @@ def _one(log, replicas: list[Address], name: str, store: str,
     streams = {mode: Streams([Stream(replica, NAME, path, _RATE, {"X-Key": "load"})
                               for replica in replicas]) for mode, path in paths.items()}
     for path in paths.values():
-        wait_for(lambda path=path: _shared(replicas, path), 20, f"{path} is shared at first")
+        wait_for(lambda path=path: together(replicas, NAME, path), 20, f"{path} is shared at first")
     with streams["Local"], streams["Open"], streams["Closed"]:
         time.sleep(_AROUND)
         failure()
@@ -60,7 +61,7 @@ def _one(log, replicas: list[Address], name: str, store: str,
 
         def all_shared() -> bool:
             for mode in (mode for mode in MODES if mode not in again):
-                if _shared(replicas, paths[mode]):
+                if together(replicas, NAME, paths[mode]):
                     again[mode] = time.monotonic() - healed
             return len(again) == len(MODES)
 
@@ -81,23 +82,6 @@ def _judge(log, name: str, mode: str, streams: Streams, again: float) -> dict[st
         return {f"{name}, Closed: answered {others}, not only 503": set(others) <= {503}}
     return {f"{name}, {mode}: {errors} of {len(times)} failed, answered {others}":
             not errors and not others}
-
-
-_probes = iter(range(1_000_000_000))
-
-
-def _shared(replicas: list[Address], path: str) -> bool:
-    """Whether all count together: of a new key each finds one less than the one before."""
-    key = {"X-Key": f"probe-{next(_probes)}"}
-    left = []
-    for replica in replicas:
-        client = Client(replica, NAME)
-        try:
-            answer = client.get(path, key)
-        finally:
-            client.close()
-        left.append(int(answer.headers.get("x-ratelimit-remaining", -1)))
-    return left[0] > 0 and left == [left[0] - i for i in range(len(replicas))]
 
 
 def _paused(redis) -> Callable[[], None]:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from e2e.lib.manifests import GATEWAY_API
+from e2e.lib.manifests import GATEWAY_API, POLICY_API, extension
 from e2e.lib.redis import MASTER, Cluster, Redis, Sentinels
 from e2e.lib.standalone import gateway
 
 NAME = "limits.example"
 OPEN = "/open"  # the same answer without a limit
-_API = "tidegate.dev/v1alpha1"
 _META = {"namespace": "default"}
 
 ALGORITHMS = ("FixedWindow", "SlidingWindow", "SlidingLog", "TokenBucket", "LeakyBucket")
@@ -99,29 +98,24 @@ def _many() -> dict:
 
 
 def _limit(name: str, store: dict, failure_mode: str, limit: dict) -> dict:
-    return {"apiVersion": _API, "kind": "RateLimit", "metadata": {"name": name, **_META},
+    return {"apiVersion": POLICY_API, "kind": "RateLimit", "metadata": {"name": name, **_META},
             "spec": {"store": store, "failureMode": failure_mode, "limits": [limit]}}
 
 
 def _answer() -> dict:
-    return {"apiVersion": _API, "kind": "Middleware", "metadata": {"name": "answer", **_META},
+    return {"apiVersion": POLICY_API, "kind": "Middleware", "metadata": {"name": "answer", **_META},
             "spec": {"directResponse": {"statusCode": 200, "body": "ok\n"}}}
 
 
 def _route(name: str, rules: list[tuple[str, list[str]]]) -> dict:
     def rule(path: str, limits: list[str]) -> dict:
-        filters = [_extension("RateLimit", limit) for limit in limits]
+        filters = [extension("RateLimit", limit) for limit in limits]
         return {"matches": [{"path": {"type": "Exact", "value": path}}],
-                "filters": [*filters, _extension("Middleware", "answer")]}
+                "filters": [*filters, extension("Middleware", "answer")]}
 
     return {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", "metadata": {"name": name, **_META},
             "spec": {"parentRefs": [{"name": "gw"}], "hostnames": [NAME],
                      "rules": [rule(*one) for one in rules]}}
-
-
-def _extension(kind: str, name: str) -> dict:
-    return {"type": "ExtensionRef",
-            "extensionRef": {"group": "tidegate.dev", "kind": kind, "name": name}}
 
 
 def _slug(store: str) -> str:
