@@ -60,9 +60,10 @@ def available(namespace: str, deployment: str) -> bool:
     status, wanted = found.get("status", {}), found.get("spec", {}).get("replicas", 1)
     return (
         status.get("observedGeneration", 0) >= found.get("metadata", {}).get("generation", 1)
-        and status.get("updatedReplicas") == wanted
-        and status.get("availableReplicas") == wanted
-        and status.get("replicas") == wanted
+        # A number that is 0 is not written.
+        and status.get("updatedReplicas", 0) == wanted
+        and status.get("availableReplicas", 0) == wanted
+        and status.get("replicas", 0) == wanted
     )
 
 
