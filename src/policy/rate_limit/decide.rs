@@ -229,7 +229,6 @@ impl<'p> Entry<'p> {
             burst: numbers.burst,
             window_ms: numbers.window_ms,
             cost: self.cost,
-            binding: true,
         };
         // Those who have other numbers are not spent at the same time.
         let key = u64::from_le_bytes(*first) ^ (self.numbers as u64).rotate_right(8);
