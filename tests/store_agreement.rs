@@ -341,3 +341,36 @@ fn each_algorithm_decides_the_same_here_and_in_redis() {
         }
     });
 }
+
+/// Also what is left of limits that had room, where another one refuses, and which wait is told.
+#[test]
+fn limits_of_one_request_are_decided_the_same_here_and_in_redis() {
+    use AlgorithmName::*;
+    let families = [
+        vec![
+            limit("short", TokenBucket, (5, 10, "1s")),
+            limit("long", SlidingLog, (20, 20, "10s")),
+            limit("hour", FixedWindow, (300, 300, "1h")),
+        ],
+        vec![
+            limit("minute", SlidingWindow, (30, 30, "1m")),
+            limit("even", LeakyBucket, (60, 9, "1m")),
+        ],
+        vec![
+            limit("day", FixedWindow, (9, 9, "1d")),
+            limit("second", SlidingWindow, (4, 4, "1s")),
+            limit("bucket", TokenBucket, (7, 7, "7001ms")),
+            limit("log", SlidingLog, (6, 6, "2s")),
+        ],
+    ];
+    let server = Server::start(&[]);
+    let clocked = Clocked::start(&server);
+    on_worker(async {
+        let store = store(&clocked.config);
+        for seed in 0..12 {
+            let limits = &families[seed % families.len()];
+            let name = format!("family-{seed}");
+            agree(&store, &name, limits, 100 + seed as u64, &clocked.now).await;
+        }
+    });
+}
