@@ -197,4 +197,23 @@ mod tests {
         let (said, code) = validate_with(text, true);
         assert_eq!((said.as_str(), code), ("", ExitCode::SUCCESS));
     }
+
+    #[test]
+    fn a_mode_that_yaml_reads_as_false_is_told_with_what_to_write() {
+        let limit = "apiVersion: tidegate.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: a}\n\
+                     spec:\n  mode: Off\n  limits: [{name: a, requests: 1, window: 1m}]\n";
+        let middleware = "apiVersion: tidegate.dev/v1alpha1\nkind: Middleware\n\
+                          metadata: {name: a}\nspec:\n  ipAccess:\n    mode: off\n    \
+                          deny: [10.0.0.0/8]\n";
+        for (text, field) in [
+            (limit, "a.yaml:5: RateLimit default/a: spec.mode: "),
+            (middleware, "a.yaml:6: Middleware default/a: spec.ipAccess.mode: "),
+        ] {
+            let (said, code) = validate(text);
+            assert!(said.starts_with(field) && said.contains("write \"Off\""), "{said}");
+            assert_eq!((said.lines().count(), code), (1, ExitCode::FAILURE));
+            let (said, _) = validate(&text.replace("Off", "\"Off\"").replace(": off", ": \"Off\""));
+            assert!(!said.contains("mode"), "{said}");
+        }
+    }
 }
