@@ -45,7 +45,10 @@ impl Wants {
         let mut wants = Wants::default();
         let spec = &object["spec"];
         match kind {
-            ObjectKind::Middleware | ObjectKind::Consumer | ObjectKind::BackendTlsPolicy => {
+            ObjectKind::Middleware
+            | ObjectKind::RateLimit
+            | ObjectKind::Consumer
+            | ObjectKind::BackendTlsPolicy => {
                 references(spec, &key.namespace, false, &mut wants);
                 if kind == ObjectKind::Middleware {
                     wants.keys = keys(spec);
@@ -176,6 +179,37 @@ mod tests {
         let object = json!({"spec": {"authentication": {"methods": [{"basic": {"secretRef": {"name": "users"}}}]}}});
         assert_eq!(named(ObjectKind::Middleware, object.clone()), ["Secret a/users"]);
         assert!(named(ObjectKind::HttpRoute, object).is_empty());
+    }
+
+    /// A value with every field that the schema has. What a `…Ref` names, other than Services and
+    /// what policies target, is added to `names`.
+    fn whole(field: &str, schema: &Value, names: &mut Vec<String>) -> Value {
+        let properties = &schema["properties"];
+        let is_elsewhere = ["port", "group"].iter().any(|name| properties.get(name).is_some());
+        if field.ends_with("Ref") && properties.get("name").is_some() && !is_elsewhere {
+            let name = format!("n{}", names.len());
+            names.push(format!("Secret a/{name}"));
+            return json!({"name": name});
+        }
+        if schema["type"] == "array" {
+            return json!([whole(field, &schema["items"], names)]);
+        }
+        let fields = properties.as_object().into_iter().flatten();
+        Value::Object(fields.map(|(k, v)| (k.clone(), whole(k, v, names))).collect())
+    }
+
+    #[test]
+    fn what_our_own_kinds_may_name_is_wanted() {
+        for kind in [ObjectKind::Consumer, ObjectKind::Middleware, ObjectKind::RateLimit] {
+            let crd = crate::api::crd::all().into_iter().map(|crd| crd.definition);
+            let crd = crd.into_iter().find(|crd| crd["spec"]["names"]["kind"] == kind.kind());
+            let schema = &crd.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let mut names = Vec::new();
+            let spec = whole("spec", &schema["properties"]["spec"], &mut names);
+            names.sort();
+            assert!(names.len() >= 2, "{kind:?} names {names:?}");
+            assert_eq!(named(kind, json!({"spec": spec})), names, "{kind:?}");
+        }
     }
 
     #[test]
