@@ -1,17 +1,21 @@
 //! What policies add to a request: `cargo bench --bench policies`.
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use tidegate::policy::authentication::{self, method};
+use tidegate::policy::consumer::{Consumer, Consumers, KeyDigest};
 use tidegate::policy::header_edits::Header;
 use tidegate::policy::{
     AnyPolicy, AnySpec, Client, Exchange, Lent, Refs, RequestHead, ResponseHead, Scheme, cors,
-    header_edits, rate_limit,
+    header_edits, jwt, rate_limit,
 };
 use tidegate::reason::Reason;
 use tidegate::services::{Answer, Limits, ServiceId, Services};
@@ -103,5 +107,67 @@ fn policies(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, policies);
+/// The method, and the field that its credentials stand in.
+fn authenticated(
+    method: method::Spec,
+    refs: &Refs,
+    name: &'static str,
+    value: &str,
+) -> (AnyPolicy, Exchange<'static>) {
+    let spec = authentication::Spec { methods: vec![method], ..Default::default() };
+    let policy = AnySpec::Authentication(spec).compile(refs).expect("a good Spec");
+    let mut ex = exchange();
+    ex.request.headers.insert(name, HeaderValue::from_str(value).expect("a good value"));
+    (policy, ex)
+}
+
+fn by_key() -> (AnyPolicy, Exchange<'static>) {
+    let mut consumers = Consumers::default();
+    let app = consumers.add(Consumer {
+        namespace: "ns".into(),
+        name: "app".into(),
+        groups: Box::default(),
+        plan: None,
+    });
+    consumers.add_key(&app, KeyDigest::of(b"the-key-of-the-app"), None).expect("the only one");
+    let refs = Refs { consumers: Some(Arc::new(consumers)), ..Refs::default() };
+    let method = method::Spec { api_key: Some(Default::default()), ..Default::default() };
+    authenticated(method, &refs, "x-api-key", "the-key-of-the-app")
+}
+
+fn by_token() -> (AnyPolicy, Exchange<'static>) {
+    const SECRET: &[u8] = b"a-secret-of-thirty-two-characters";
+    let secret_ref = jwt::SecretKeyRef { name: "keys".into(), key: "hmac".into() };
+    let keys = jwt::Keys {
+        secret_ref: Some(secret_ref),
+        hmac: Some(jwt::Hmac::HS256),
+        ..Default::default()
+    };
+    let spec = jwt::Spec { issuer: "https://issuer.test".into(), keys, ..Default::default() };
+    let secret = BTreeMap::from([("hmac".to_owned(), SECRET.to_vec())]);
+    let refs = Refs { secrets: BTreeMap::from([("keys".to_owned(), secret)]), ..Refs::default() };
+    let claims = serde_json::json!({"iss": spec.issuer, "sub": "app", "exp": 1_800_000_000});
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
+    let value = format!("Bearer {}", token.expect("a good key"));
+    let method = method::Spec { jwt: Some(spec), ..Default::default() };
+    authenticated(method, &refs, "authorization", &value)
+}
+
+/// Who asks: a key, and a token that was verified before.
+fn identity(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("authentication");
+    for (name, (policy, mut ex)) in [("an API key", by_key()), ("a token again", by_token())] {
+        let policy = [policy];
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                ex.credentials.clear();
+                pass(&policy, &mut ex);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, policies, identity);
 criterion_main!(benches);

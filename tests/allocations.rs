@@ -18,12 +18,15 @@ use support::{Graph, Proxy, forward, free_port};
 use tidegate::graph::{BackendProtocol, RouteGraph, Rule};
 use tidegate::policy::authentication::{self, method};
 use tidegate::policy::consumer::{Consumer, Consumers, KeyDigest};
-use tidegate::policy::{AnySpec, Mode, Refs, ip_access};
+use tidegate::policy::{AnySpec, Mode, Refs, ip_access, rate_limit};
 
 /// What a request may allocate: it is 19 today. Lower it when it becomes less.
 const MOST: f64 = 21.0;
 /// What an API key may add to that of another gate: it is 2 today.
 const MOST_OF_KEY: f64 = 3.0;
+/// What a limit that counts in this pod may add to that of another gate: it is 10 today, nearly
+/// all for the five header fields that tell of it.
+const MOST_OF_LIMIT: f64 = 11.0;
 const REQUESTS: u32 = 2_000;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -151,6 +154,18 @@ fn with_key() -> RouteGraph {
     past(&AnySpec::Authentication(spec), &refs)
 }
 
+/// One that lets everything through.
+fn with_limit() -> RouteGraph {
+    let limit = rate_limit::spec::Limit {
+        name: "clients".into(),
+        requests: 1_000_000_000,
+        window: "1s".into(),
+        ..Default::default()
+    };
+    let spec = rate_limit::Spec { limits: vec![limit], ..Default::default() };
+    past(&AnySpec::RateLimit(spec), &Refs::default())
+}
+
 /// One test, because all threads of the process are counted.
 #[test]
 fn a_request_allocates_only_so_much() {
@@ -162,6 +177,8 @@ fn a_request_allocates_only_so_much() {
     let everybody = ip_access::Spec { deny: vec!["192.0.2.0/24".into()], ..Default::default() };
     let (gate, _) = measure(past(&AnySpec::IpAccess(everybody), &Refs::default()), "");
     let (key, _) = measure(with_key(), "x-api-key: the-key-of-the-app\r\n");
-    eprintln!("{gate:.1} with a gate, {key:.1} with an API key");
+    let (limit, _) = measure(with_limit(), "");
+    eprintln!("{gate:.1} with a gate, {key:.1} with an API key, {limit:.1} with a limit");
     assert!(key - gate <= MOST_OF_KEY, "{key:.1} with an API key, {gate:.1} with another gate");
+    assert!(limit - gate <= MOST_OF_LIMIT, "{limit:.1} with a limit, {gate:.1} with another gate");
 }

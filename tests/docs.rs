@@ -21,7 +21,8 @@ const ATTACH: &str = "\
   of its rules) or an Ingress of the same namespace.
 - By an annotation of an Ingress: `tidegate.dev/ANNOTATION: NAME[,NAME…]`.
 
-Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for. Of policies that change messages, the most specific of one sort
+Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for, nor say to the policies of another namespace's Gateway who somebody
+is ([identity](../identity.md#who-believes-whom)). Of policies that change messages, the most specific of one sort
 wins: ExtensionRef, rule, route, listener, ListenerSet, Gateway. The object's status says where it applies.
 ";
 

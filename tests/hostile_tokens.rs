@@ -402,6 +402,22 @@ async fn an_unknown_key_asks_once_for_newer_ones_whatever_comes() {
     assert!(futures_util::poll!(&mut again).is_pending(), "asked once");
 }
 
+/// Issuers that name no keys rotate them as well.
+#[tokio::test]
+async fn a_wrong_signature_of_a_key_without_name_asks_for_newer_keys() {
+    let remote = Remote { uri: Some("https://issuer.test/jwks".into()), ..Remote::default() };
+    let set = jwt::read_key_set(KEYS.public().as_bytes(), jwt::Publicity::Public).unwrap();
+    let keys = RemoteKeys { keys: Some(Arc::new(set)), ..RemoteKeys::default() };
+    let refs = Refs { keys: [(remote.clone(), keys.clone())].into(), ..Refs::default() };
+    let jwt = compile(&spec(json!({"remote": remote})), &refs);
+    let mut asked = Box::pin(keys.refetch.asked());
+    assert!(futures_util::poll!(&mut asked).is_pending(), "nobody has asked");
+    let newer = SigningKey::new("newer", "ES256");
+    let unnamed = newer.token_of("ES256", r#"{"alg": "ES256"}"#, claims(NOW).to_string());
+    assert_eq!(refusal(&jwt, &unnamed), Refusal::WrongSignature);
+    assert!(futures_util::poll!(&mut asked).is_ready());
+}
+
 #[test]
 fn without_keys_nobody_is_accepted_and_nobody_is_accused() {
     let remote = Remote { uri: Some("https://issuer.test/jwks".into()), ..Remote::default() };

@@ -82,6 +82,9 @@ fn a_request_without_a_token_is_told_what_is_missing() {
     let challenge = field(&answer, "www-authenticate").unwrap();
     assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
     assert!(challenge.contains("expired"), "{challenge}");
+    // Other tests of this process refuse tokens as well.
+    let series = "tidegate_auth_jwt_refused_total{cause=\"expired\"}";
+    assert!(site.proxy.metric(series) >= 1.0, "{series}");
 }
 
 #[test]
@@ -103,6 +106,10 @@ fn no_hostile_token_comes_through_a_socket() {
         assert!(refused, "{name}: {answer}");
     }
     assert_eq!(site.seen("one").len(), 0);
+    for cause in ["malformed", "wrong_signature", "unknown_key", "unsupported", "wrong_audience"] {
+        let series = format!("tidegate_auth_jwt_refused_total{{cause=\"{cause}\"}}");
+        assert!(site.proxy.metric(&series) >= 1.0, "{series}");
+    }
     let good = format!("authorization: Bearer {}", keys.rsa.token("PS256", &claims(now())));
     assert_eq!(who(&site.send("GET", "api.test", "/", &[&good])), "one");
     eprintln!("{} hostile tokens through sockets: none reached the backend", list.len());

@@ -96,21 +96,6 @@ fn a_request_is_charged_for_all_its_checks_or_for_none() {
 }
 
 #[test]
-fn a_check_that_does_not_bind_refuses_nobody() {
-    let server = Server::start(&[]);
-    on_worker(async {
-        let store = store(&server.config());
-        let shadow = Check { binding: false, ..hourly("shadow", Algorithm::FixedWindow, 1) };
-        let wide = hourly("wide", Algorithm::FixedWindow, 10);
-        for n in 1..=3 {
-            let verdicts = store.decide(&[shadow.clone(), wide.clone()]).await.unwrap();
-            assert_eq!(verdicts[0].admitted, n == 1);
-            assert_eq!(verdicts[1].remaining, 10 - n);
-        }
-    });
-}
-
-#[test]
 fn the_same_configuration_is_the_same_store() {
     let config = RedisConfig::single("127.0.0.1:1".parse().unwrap());
     let one = store(&config);

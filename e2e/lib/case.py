@@ -4,7 +4,7 @@ import re
 import uuid
 
 from e2e.driver.shell import Log
-from e2e.lib import kube, manifests, results
+from e2e.lib import http, kube, manifests, results
 from e2e.lib.wait import wait_for
 
 TIDEGATE = "tidegate-system"
@@ -83,7 +83,19 @@ class Case:
             values = [entry["value"] for entry in status.get("addresses", [])]
             return values[0] if values and programmed.get("status") == "True" else None
 
-        return wait_for(address, 30, f"gateway {name} is programmed with an address"), port
+        found = wait_for(address, 30, f"gateway {name} is programmed with an address"), port
+        if self._serves_http(name, port):
+            wait_for(lambda: http.is_open(found), 15, f"the node leads {found} to the pods")
+        return found
+
+    def _serves_http(self, name: str, port: int) -> bool:
+        """Whether a listener takes HTTP there, and so connections without a route as well."""
+        gateway = self.get("gateway", name)
+        said = {one["name"]: one["conditions"] for one in gateway["status"].get("listeners", [])}
+        return any(
+            kube.condition(said.get(one["name"], []), "Programmed").get("status") == "True"
+            for one in gateway["spec"]["listeners"]
+            if one["port"] == port and one["protocol"] in ("HTTP", "HTTPS"))
 
     def ingress_address(self, port: int = 80) -> tuple[str, int]:
         """The address of Tidegate's own Service, which serves every Ingress."""

@@ -56,6 +56,16 @@ def connect(address: Address, sni: str | None = None, ca: str | None = None,
     return context.wrap_socket(plain, server_hostname=sni)
 
 
+def is_open(address: Address) -> bool:
+    """Whether it takes connections. A new port of a Service is rejected by the node with an ICMP
+    error until the node knows where it leads."""
+    try:
+        connect(address).close()
+    except OSError:
+        return False
+    return True
+
+
 def request(address: Address, host: str, path: str = "/", method: str = "GET",
             headers: dict | None = None, body: bytes | None = None, sni: str | None = None,
             ca: str | None = None, timeout: float = 5,

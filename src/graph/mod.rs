@@ -152,7 +152,7 @@ pub struct Section {
 #[derive(Debug)]
 pub struct Rule {
     pub name: RuleName,
-    /// In the order of the policy table.
+    /// In the order in which they are asked.
     pub gates: Vec<PolicyId>,
     /// In the order the user listed them; responses pass them in reverse.
     pub transforms: Vec<PolicyId>,

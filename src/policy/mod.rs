@@ -2,9 +2,9 @@
 //!
 //! A policy is compiled from its `Spec` (what the user writes) when the graph is built, and
 //! called by the proxy through [`Exchange`]. Annotations, HTTPRoute filters and our own kinds
-//! all become the same `Spec`. Gates run in the order of the table, transforms in the order
-//! that the user listed them; response transforms run in reverse. Where policies attach and
-//! how they merge is `translate`'s work, not theirs.
+//! all become the same `Spec`. Gates run in the order of the table, from authentication on owner
+//! by owner; transforms in the order that the user listed them; response transforms run in
+//! reverse. Where policies attach and how they merge is `translate`'s work, not theirs.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -129,6 +129,11 @@ macro_rules! policies {
             /// Gates decide whether a request may go on, transforms change it.
             pub const fn is_gate(self) -> bool {
                 match self { $(Kind::$gate => true,)* $(Kind::$tr => false,)* }
+            }
+
+            /// A gate that is asked before anybody is recognised.
+            pub fn is_before_identity(self) -> bool {
+                self < Kind::Authentication
             }
         }
 

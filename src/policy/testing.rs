@@ -2,12 +2,15 @@
 
 use std::future::ready;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
+use super::consumer::Consumer;
+use super::identity::{self, Identity};
 use super::{Client, Exchange, Lent, Policy, Reply, RequestHead, Scheme, limit_key, rate_limit};
 use crate::reason::Reason;
 use crate::services::{Answer, Limits, ServiceId, Services};
@@ -50,6 +53,29 @@ pub fn exchange_with<'a>(
     let listener_port = request.scheme.default_port();
     let client = Client { peer, ip: std::net::SocketAddr::ip(&peer), listener_port };
     Exchange::new(request, client, lent, 1_700_000_000_000)
+}
+
+/// Somebody with a token, whom the namespace knows as the Consumer alice.
+pub fn alice() -> Identity {
+    let consumer = Consumer {
+        namespace: "ns".into(),
+        name: "alice".into(),
+        groups: ["staff".into()].into(),
+        plan: Some("gold".into()),
+    };
+    let claims = serde_json::json!({
+        "tenant": "acme", "age": 30, "vip": true, "score": 1.5, "none": null,
+        "roles": ["reader", "writer", 7, ["nested"]], "realm": {"roles": ["deep"]},
+    });
+    let serde_json::Value::Object(claims) = claims else { unreachable!("an object") };
+    Identity {
+        method: identity::Method::Jwt,
+        subject: "sub-1".into(),
+        consumer: Some(Arc::new(consumer)),
+        groups: ["apps".into()].into(),
+        scopes: ["read".into(), "write".into()].into(),
+        claims,
+    }
 }
 
 /// Lends no services, and a body of no bytes.

@@ -44,15 +44,12 @@ pub struct Check {
     pub window_ms: u64,
     /// What this request costs; 0 only looks. More than fits in at once is never admitted.
     pub cost: u64,
-    /// Whether a refusal refuses the request. One that does not bind is charged if the request
-    /// goes on and there is room for it: it only shows what it would do.
-    pub binding: bool,
 }
 
 /// What a store says to one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// There was room. Charged only if there was room in all binding checks of the request.
+    /// There was room. Charged only if there was room in all checks of the request.
     pub admitted: bool,
     /// Cost that there is still room for now.
     pub remaining: u64,

@@ -113,7 +113,13 @@ impl Manifest {
 }
 
 fn says(kind: ObjectKind, key: &Key, error: &Undecoded) -> String {
-    format!("{} {key}: {error}", kind.kind())
+    let is_bare_word =
+        error.message.starts_with("invalid type: boolean") && error.message.contains("string");
+    let remedy = match is_bare_word {
+        true => "; YAML 1.1 reads a bare word such as Off or No as false: write \"Off\" in quotes",
+        false => "",
+    };
+    format!("{} {key}: {error}{remedy}", kind.kind())
 }
 
 /// The kind, if it is one of ours: by group and kind, in any version that Kubernetes converts.

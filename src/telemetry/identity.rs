@@ -16,6 +16,8 @@ pub fn encode<'c>(
         counters::all().map(|(method, result, n)| ([("method", method), ("result", result)], n));
     let help = "What methods of authentication policies made of requests";
     out.counters("auth_requests", help, methods)?;
+    let refusals = counters::refusals().map(|(cause, n)| ([("cause", cause)], n));
+    out.counters("auth_jwt_refused", "Why tokens were refused", refusals)?;
     let decisions = Decision::ALL.map(|d| ([("result", d.as_str())], d.total()));
     out.counters("authorization", "Decisions of authorization policies", decisions)?;
     let totals = admitted.totals(workers);

@@ -256,7 +256,7 @@ impl<'s> Pass<'s> {
             Ok(levels) => {
                 let [own, targeting] = levels.clone();
                 let place = format!("{KIND} {}", source.key);
-                let merged = self.policies.merge(&[own, targeting], &place);
+                let merged = self.policies.merge(&[own, targeting], &source.key.namespace, &place);
                 (rule.gates, rule.transforms) = (merged.gates, merged.transforms);
                 let to = to.map_err(|error| error.reason);
                 let target = Target { weight: 1, to, transforms: Vec::new() };

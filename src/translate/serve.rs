@@ -175,7 +175,7 @@ impl<'s> Pass<'s> {
         let levels: Result<Vec<Vec<Use>>, String> = all.collect();
         let levels = levels.map_err(|_| Reason::InvalidPolicy)?;
         let place = format!("{kind} {} rule {}", spec.key, label(draft));
-        Ok(self.policies.merge(&levels, &place))
+        Ok(self.policies.merge(&levels, namespace, &place))
     }
 }
 

@@ -197,7 +197,6 @@ pub fn check(key: &str, algorithm: Algorithm, limit: u64) -> Check {
         burst: limit,
         window_ms: 60_000,
         cost: 1,
-        binding: true,
     }
 }
 

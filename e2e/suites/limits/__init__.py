@@ -7,7 +7,7 @@ is shared again, and what asking it costs. Times are recorded, not judged.
 from contextlib import ExitStack
 
 from e2e.lib.keepalive import Client
-from e2e.lib.redis import Cluster, Redis, Sentinels
+from e2e.lib.redis import Cluster, Redis, Sentinels, valkey
 from e2e.lib.standalone import HOST, Standalone, free_port
 from e2e.suites.limits import accuracy, failures, latency, objects
 
@@ -19,6 +19,7 @@ def run(context) -> tuple[int, int]:
     with ExitStack() as stack:
         stores = objects.Stores(
             single=stack.enter_context(Redis(context.log)),
+            valkey=stack.enter_context(Redis(context.log, program=valkey(context.log))),
             failing=stack.enter_context(Redis(context.log, "--enable-debug-command", "local")),
             sentinels=stack.enter_context(Sentinels(context.log)),
             cluster=stack.enter_context(Cluster(context.log)))

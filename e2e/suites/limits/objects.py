@@ -25,6 +25,7 @@ MANY = 1_000_000  # a limit that nobody reaches: what remains of it shows who co
 @dataclass
 class Stores:
     single: Redis
+    valkey: Redis
     failing: Redis  # the one that is broken on purpose
     sentinels: Sentinels
     cluster: Cluster
@@ -36,6 +37,7 @@ class Stores:
         return {
             "Local": {"type": "Local"},
             "Redis": _redis("Single", [self.single.address], **patient),
+            "Valkey": _redis("Single", [self.valkey.address], **patient),
             "Redis, Sentinel": _redis("Sentinel", self.sentinels.addresses,
                                       sentinelMaster=MASTER, **patient),
             "Redis, Cluster": _redis("Cluster", self.cluster.addresses, **patient),

@@ -150,7 +150,7 @@ impl Method {
             Method::Jwt(jwt) => match jwt.authenticate(&ex.request, ex.now_ms) {
                 jwt::Verdict::NoCredentials => Outcome::Absent,
                 jwt::Verdict::Accepted(verified) => Outcome::Token(verified),
-                jwt::Verdict::Refused(refusal) => Outcome::Refused(Some(refusal)),
+                jwt::Verdict::Refused(why) => Outcome::Refused(Some(counters::refused(why, ex))),
                 jwt::Verdict::Unavailable => Outcome::Unavailable(Reason::AuthUnavailable),
             },
             Method::ApiKey(keys) => keys.check(&ex.request, ex.now_ms),

@@ -229,8 +229,10 @@ impl Authentication {
                 // A policy before this one may know who it is.
                 if let Some(anonymous) = self.anonymous.as_ref().filter(|_| ex.identity.is_none()) {
                     count_nobody(counters::Outcome::Allowed, ex);
-                    self.headers.set(anonymous, &mut ex.request.headers);
                     ex.identity = Some(Arc::clone(anonymous));
+                }
+                if let Some(identity) = &ex.identity {
+                    self.headers.set(identity, &mut ex.request.headers);
                 }
                 ControlFlow::Continue(())
             }

@@ -3,35 +3,12 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::*;
-use crate::policy::consumer::Consumer;
 use crate::policy::identity::Identity;
-use crate::policy::testing::{answer, exchange};
+use crate::policy::testing::{self, answer, exchange};
 
 fn compile(yaml: &str) -> Result<Authorization, Invalid> {
     let spec: Spec = serde_saphyr::from_str(yaml).unwrap();
     Authorization::compile(&spec, &Refs::default())
-}
-
-fn identity(method: Method) -> Identity {
-    let consumer = Consumer {
-        namespace: "ns".into(),
-        name: "alice".into(),
-        groups: ["staff".into()].into(),
-        plan: Some("gold".into()),
-    };
-    let claims = serde_json::json!({
-        "tenant": "acme", "age": 30, "vip": true, "score": 1.5, "none": null,
-        "roles": ["reader", 7, ["nested"]], "realm": {"roles": ["deep"]},
-    });
-    let serde_json::Value::Object(claims) = claims else { unreachable!("an object") };
-    Identity {
-        method,
-        subject: "sub-1".into(),
-        consumer: Some(Arc::new(consumer)),
-        groups: ["apps".into()].into(),
-        scopes: ["read".into()].into(),
-        claims,
-    }
 }
 
 fn by(who: Option<Identity>, method: &str, path: &str) -> Exchange<'static> {
@@ -43,7 +20,7 @@ fn by(who: Option<Identity>, method: &str, path: &str) -> Exchange<'static> {
 /// The status for alice's GET of a path, if there is one.
 fn alice(yaml: &str, path: &str) -> Option<StatusCode> {
     let policy = compile(yaml).unwrap();
-    let reply = answer(&policy, &mut by(Some(identity(Method::Jwt)), "GET", path));
+    let reply = answer(&policy, &mut by(Some(testing::alice()), "GET", path));
     reply.map(|reply| reply.status)
 }
 
@@ -61,7 +38,7 @@ fn each_condition_holds_for_one_of_its_entries() {
         ("consumers: [bob, alice]", "consumers: [bob]"),
         ("groups: [staff]", "groups: [Staff]"),
         ("groups: [apps]", "groups: [app]"),
-        ("scopes: [write, read]", "scopes: [write]"),
+        ("scopes: [write, read]", "scopes: [admin]"),
         ("claims: [{name: tenant, values: [x, acme]}]", "claims: [{name: tenant, values: [x]}]"),
         ("claims: [{name: age, values: ['30']}]", "claims: [{name: age, values: ['3']}]"),
         ("claims: [{name: vip, values: ['true']}]", "claims: [{name: vip, values: ['1']}]"),
@@ -157,7 +134,7 @@ fn who_could_be_let_in_if_they_were_known_is_asked_who_they_are() {
 fn an_anonymous_consumer_may_what_its_rules_say_and_is_asked_who_it_is_else() {
     let policy = compile("rules: [{groups: [staff]}, {scopes: [other], methods: [PUT]}]").unwrap();
     let asked = |method: &str| {
-        let mut who = identity(Method::Anonymous);
+        let mut who = Identity { method: Method::Anonymous, ..testing::alice() };
         if method == "PUT" {
             who.consumer = None;
         }

@@ -4,31 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::policy::Exchange;
-use crate::policy::consumer::Consumer;
-use crate::policy::identity::{Identity, Method};
-use crate::policy::testing::exchange;
-
-fn alice() -> Identity {
-    let consumer = Consumer {
-        namespace: "ns".into(),
-        name: "alice".into(),
-        groups: ["staff".into()].into(),
-        plan: Some("gold".into()),
-    };
-    let claims = serde_json::json!({
-        "tenant": "acme", "age": 30, "vip": true, "score": 1.5, "none": null,
-        "roles": ["reader", "writer"], "realm": {"roles": ["deep"]},
-    });
-    let serde_json::Value::Object(claims) = claims else { unreachable!("an object") };
-    Identity {
-        method: Method::Jwt,
-        subject: "sub-1".into(),
-        consumer: Some(Arc::new(consumer)),
-        groups: ["apps".into()].into(),
-        scopes: ["read".into(), "write".into()].into(),
-        claims,
-    }
-}
+use crate::policy::testing::{alice, exchange};
 
 fn asked() -> Exchange<'static> {
     let fields = [("x-tier", "gold"), ("x-many", "a"), ("x-many", "b"), ("X-Odd", "\u{e9}")];

@@ -41,7 +41,7 @@ pub struct Judge {
     /// Longest body that is sent along; None: none is.
     most_body: Option<usize>,
     principal: Option<Principal>,
-    cache: Option<Cache>,
+    pub(super) cache: Option<Cache>,
     /// Requests that wait for the service; it outlives a graph.
     pub(super) asking: Arc<AtomicUsize>,
 }

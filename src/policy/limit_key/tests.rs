@@ -116,6 +116,17 @@ fn parts_and_values_do_not_run_into_each_other() {
     assert!(!same(&both, &from("192.0.2.1", URL, &two), &from("192.0.2.1", URL, &other)));
 }
 
+/// Parameters may hold any byte, those that stand between values as well.
+#[test]
+fn one_value_is_never_counted_as_two() {
+    let key = key(&[(PartType::Query, Some("k"))]);
+    let ask = |query: &str| from("192.0.2.1", &format!("http://a.example/?{query}"), &[]);
+    for between in 0..=8 {
+        let one = ask(&format!("k=a%{between:02x}b"));
+        assert!(!same(&key, &one, &ask("k=a&k=b")), "{between}");
+    }
+}
+
 #[test]
 fn an_encoded_parameter_is_the_same_one() {
     let key = key(&[(PartType::Query, Some("key"))]);

@@ -4,7 +4,8 @@
 //! That time is one atomic word and counts ticks since the Unix epoch. How long a tick is follows
 //! from the limit, such that what a request takes is a whole number of ticks: nothing is rounded,
 //! but for limits of no round number over a million a second. A bucket that was full in the past
-//! is full, so the state 0 is a new bucket.
+//! is full, so the state 0 is a new bucket. Of the others a token takes up to a tick less than it
+//! should: by a part of limit a second / 2^31 more is let through.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -151,6 +152,22 @@ mod tests {
         assert_eq!(ticks(1000, [3, 7, 1000].into_iter()), 21);
         assert_eq!(ticks(1000, [1_000_000_000].into_iter()), 1_000_000);
         assert_eq!(ticks(1000, [999_999_937].into_iter()), MOST_TICKS);
+    }
+
+    /// The bound that docs/rate-limits.md states: limit a second / 2^31.
+    #[test]
+    fn limits_of_no_round_number_over_two_million_a_second_let_hardly_more_through() {
+        for limit in [2_097_169_u64, 9_999_991, 99_999_989] {
+            let (bucket, word) = (bucket(limit, limit, 1), AtomicU64::new(0));
+            assert_eq!(bucket.ticks, MOST_TICKS, "{limit}");
+            let cost = limit / 1000;
+            let asked = (0..10_000).flat_map(|ms| [START + ms; 3]);
+            let admitted = asked.filter(|now| take(&word, &bucket, cost, *now).0.admitted).count();
+            // Ten seconds, and the bucket that was full.
+            let through = (admitted as u64 * cost) as f64 / (limit * 11) as f64;
+            let most = 1.0 + limit as f64 / f64::from(1_u32 << 31);
+            assert!((0.999..=most).contains(&through), "{limit}: {through} of {most}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! recognised wait for that trip where others follow that count in the same store: until then
 //! they go by what this pod remembers to be spent. What still waits when another gate answers is
 //! charged afterwards: see [`Ledger::unsettled`]. Between two stores nothing can be given back.
+//!
+//! Limits that are decided together all say how long they refuse, and the longest time is told.
+//! What this pod refuses it asks no store for.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use smallvec::SmallVec;
 use super::Limits;
 use super::counts::Charge;
 use super::limit::Limit;
+use super::numbers::Numbers;
 use super::spec::FailureMode;
 use super::stats::Outcome;
 use super::unsettled::Unsettled;
@@ -32,7 +36,7 @@ pub struct Ledger<'p> {
 #[derive(Debug)]
 struct Charged<'p> {
     charge: Charge<'p>,
-    cost: u64,
+    entry: Entry<'p>,
     quota: usize,
 }
 
@@ -58,6 +62,25 @@ pub(super) struct Asked<'p> {
     pub key: u64,
 }
 
+/// Of the limits that refuse a request, the one that does so for the longest time: who comes
+/// again before that is refused again.
+#[derive(Debug)]
+struct Refusal<'p> {
+    entry: Entry<'p>,
+    verdict: Verdict,
+    most: u64,
+}
+
+impl<'p> Refusal<'p> {
+    /// Notes another one, which takes the place of one that is over sooner.
+    fn note(longest: &mut Option<Self>, entry: Entry<'p>, verdict: Verdict, most: u64) {
+        let is_over = |other: &Self| other.verdict.retry_after_ms < verdict.retry_after_ms;
+        if longest.as_ref().is_none_or(is_over) {
+            *longest = Some(Refusal { entry, verdict, most });
+        }
+    }
+}
+
 impl<'p> Ledger<'p> {
     /// Decides the limits of `policies`. What counts in a store that is asked `later`, for this
     /// request, waits for that.
@@ -67,21 +90,7 @@ impl<'p> Ledger<'p> {
         ex: &mut Exchange<'_>,
         later: impl Fn(&Arc<dyn Store>) -> bool,
     ) -> ControlFlow<Reply> {
-        let mut asked = Vec::new();
-        for policy in policies {
-            for (place, limit) in policy.limits.iter().enumerate() {
-                let entry = Entry::new(policy, place, limit, ex);
-                let Some(store) = &policy.store else {
-                    self.here(entry, ex)?;
-                    continue;
-                };
-                let one = entry.ask(store, ex);
-                if let Some(verdict) = one.remembered() {
-                    return self.refuse(&entry, &verdict, entry.most_in_all(), ex);
-                }
-                if later(store) { &mut self.waiting } else { &mut asked }.push(one);
-            }
-        }
+        let mut asked = self.in_this_pod(policies, ex, later)?;
         if asked.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -93,19 +102,46 @@ impl<'p> Ledger<'p> {
         Box::pin(self.ask(asked, ex)).await
     }
 
-    /// Counts in this pod.
-    fn here(&mut self, entry: Entry<'p>, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
-        let Entry { limit, .. } = entry;
-        let numbers = &limit.numbers[entry.numbers].here;
-        let (verdict, charge) = limit.counts.take(&limit.key, ex, numbers, entry.cost);
-        let most = numbers.most(limit.algorithm);
-        if !verdict.admitted {
-            return self.refuse(&entry, &verdict, most, ex);
+    /// Decides what this pod counts, and what it knows a store would refuse. What it has to ask
+    /// for now is left.
+    fn in_this_pod(
+        &mut self,
+        policies: impl IntoIterator<Item = &'p Limits>,
+        ex: &mut Exchange<'_>,
+        later: impl Fn(&Arc<dyn Store>) -> bool,
+    ) -> ControlFlow<Reply, Vec<Asked<'p>>> {
+        let (mut asked, mut refusal) = (Vec::new(), None);
+        for policy in policies {
+            for (place, limit) in policy.limits.iter().enumerate() {
+                let entry = Entry::new(policy, place, limit, ex);
+                let Some(store) = &policy.store else {
+                    self.here(entry, ex, &mut refusal);
+                    continue;
+                };
+                let one = entry.ask(store, ex);
+                match one.remembered() {
+                    Some(verdict) => {
+                        Refusal::note(&mut refusal, entry, verdict, entry.most_in_all())
+                    }
+                    None if later(store) => self.waiting.push(one),
+                    None => asked.push(one),
+                }
+            }
         }
-        self.charges.push(Charged { charge, cost: entry.cost, quota: ex.quotas.len() });
+        self.go_on(refusal, ex)?;
+        ControlFlow::Continue(asked)
+    }
+
+    /// Counts in this pod.
+    fn here(&mut self, entry: Entry<'p>, ex: &mut Exchange<'_>, refusal: &mut Option<Refusal<'p>>) {
+        let Entry { limit, .. } = entry;
+        let (verdict, charge) = limit.counts.take(&limit.key, ex, entry.here(), entry.cost);
+        if !verdict.admitted {
+            return Refusal::note(refusal, entry, verdict, entry.most_here());
+        }
+        self.charges.push(Charged { charge, entry, quota: ex.quotas.len() });
         limit.stats.count(Outcome::Allowed);
-        ex.quotas.push(entry.quota(&verdict, most));
-        ControlFlow::Continue(())
+        ex.quotas.push(entry.quota(&verdict, entry.most_here()));
     }
 
     /// Asks one store after the other; there is seldom more than one.
@@ -136,7 +172,7 @@ impl<'p> Ledger<'p> {
         verdicts: &[Verdict],
         ex: &mut Exchange<'_>,
     ) -> ControlFlow<Reply> {
-        let mut worst: Option<(&Entry<'p>, &Verdict)> = None;
+        let mut refusal = None;
         for ((entry, key), verdict) in entries.iter().zip(verdicts) {
             if verdict.admitted {
                 entry.limit.stats.count(Outcome::Allowed);
@@ -144,14 +180,9 @@ impl<'p> Ledger<'p> {
                 continue;
             }
             entry.remember(*key, verdict);
-            if worst.is_none_or(|(_, before)| before.retry_after_ms < verdict.retry_after_ms) {
-                worst = Some((entry, verdict));
-            }
+            Refusal::note(&mut refusal, *entry, *verdict, entry.most_in_all());
         }
-        match worst {
-            Some((entry, verdict)) => self.refuse(entry, verdict, entry.most_in_all(), ex),
-            None => ControlFlow::Continue(()),
-        }
+        self.go_on(refusal, ex)
     }
 
     /// Does what the policies say for a store that gives no answer.
@@ -160,9 +191,10 @@ impl<'p> Ledger<'p> {
         entries: &[(Entry<'p>, u64)],
         ex: &mut Exchange<'_>,
     ) -> ControlFlow<Reply> {
+        let mut refusal = None;
         for (entry, _) in entries {
             match entry.of.failure_mode {
-                FailureMode::Local => self.here(*entry, ex)?,
+                FailureMode::Local => self.here(*entry, ex, &mut refusal),
                 FailureMode::Open => entry.limit.stats.count(Outcome::Allowed),
                 FailureMode::Closed => {
                     entry.limit.stats.count(Outcome::Limited);
@@ -171,29 +203,28 @@ impl<'p> Ledger<'p> {
                 }
             }
         }
-        ControlFlow::Continue(())
+        self.go_on(refusal, ex)
     }
 
-    fn refuse(
-        &mut self,
-        entry: &Entry<'p>,
-        verdict: &Verdict,
-        most: u64,
-        ex: &mut Exchange<'_>,
-    ) -> ControlFlow<Reply> {
+    /// Answers with the refusal, if there is one.
+    fn go_on(&mut self, refusal: Option<Refusal<'p>>, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
+        let Some(Refusal { entry, verdict, most }) = refusal else {
+            return ControlFlow::Continue(());
+        };
         let outcome = if ex.is_shadow { Outcome::WouldLimit } else { Outcome::Limited };
         entry.limit.stats.count(outcome);
         self.give_back(ex);
         self.waiting.clear();
-        ex.quotas.push(entry.quota(verdict, most));
-        ControlFlow::Break(entry.of.refusal(verdict))
+        ex.quotas.push(entry.quota(&verdict, most));
+        ControlFlow::Break(entry.of.refusal(&verdict))
     }
 
     fn give_back(&mut self, ex: &mut Exchange<'_>) {
-        for Charged { charge, cost, quota } in self.charges.drain(..) {
+        for Charged { charge, entry, quota } in self.charges.drain(..) {
             charge.give_back();
-            let quota = &mut ex.quotas[quota];
-            quota.remaining = (quota.remaining + cost).min(quota.most);
+            let Entry { limit, .. } = entry;
+            let (verdict, _) = limit.counts.take(&limit.key, ex, entry.here(), 0);
+            ex.quotas[quota] = entry.quota(&verdict, entry.most_here());
         }
     }
 
@@ -229,7 +260,6 @@ impl<'p> Entry<'p> {
             burst: numbers.burst,
             window_ms: numbers.window_ms,
             cost: self.cost,
-            binding: true,
         };
         // Those who have other numbers are not spent at the same time.
         let key = u64::from_le_bytes(*first) ^ (self.numbers as u64).rotate_right(8);
@@ -246,6 +276,16 @@ impl<'p> Entry<'p> {
             remaining: verdict.remaining,
             reset_s: verdict.reset_ms.div_ceil(1000),
         }
+    }
+
+    /// The numbers for counting in this pod.
+    fn here(&self) -> &'p Numbers {
+        &self.limit.numbers[self.numbers].here
+    }
+
+    /// What may come at once of this pod's count.
+    fn most_here(&self) -> u64 {
+        self.here().most(self.limit.algorithm)
     }
 
     /// What may come at once of a store's whole count.

@@ -96,7 +96,7 @@ pub fn take_sliding(words: &Words<2>, numbers: &Numbers, cost: u64, now_ms: u64)
         let before = word.load(Relaxed);
         let earlier = Count::of(words[side(at.window.wrapping_sub(1))].load(Relaxed));
         let slide = Slide {
-            previous: earlier.within(at.window.wrapping_sub(1)),
+            previous: carried(earlier, at.window.wrapping_sub(1)),
             current: carried(Count::of(before), at.window),
             elapsed: at.elapsed,
             window_ms: numbers.window_ms,
@@ -271,6 +271,11 @@ mod tests {
         let (word, numbers) = (AtomicU64::new(0), numbers(1, 1000));
         assert!(fixed(&word, &numbers, 50_000).admitted);
         assert!(!fixed(&word, &numbers, 0).admitted);
+        for ahead in [50_000, 51_000] {
+            let words = Words::<2>::default();
+            assert!(sliding(&words, &numbers, ahead).admitted);
+            assert!(!sliding(&words, &numbers, 0).admitted, "{ahead}");
+        }
     }
 
     #[test]

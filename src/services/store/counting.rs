@@ -151,7 +151,7 @@ mod tests {
     fn check(algorithm: Algorithm, limit: u64, window_ms: u64, cost: u64) -> Check {
         let key = b"k"[..].into();
         let tag = "test".into();
-        Check { key, tag, algorithm, limit, burst: limit, window_ms, cost, binding: true }
+        Check { key, tag, algorithm, limit, burst: limit, window_ms, cost }
     }
 
     #[test]

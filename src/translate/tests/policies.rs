@@ -129,6 +129,28 @@ spec: {{targetRefs: [{}], limits: [{{name: a, requests: 5, window: 1s}}]}}",
     assert_eq!(policies(&graph, rule), ["ip_access", "ip_access", "rate_limit"]);
 }
 
+/// Who says who somebody is comes after the gates of an owner further out; owners may be the same.
+#[test]
+fn from_authentication_on_gates_run_owner_by_owner() {
+    let identity = "ipAccess: {deny: [10.0.0.0/8]}, authentication: {methods: [{apiKey: {}}]}, \
+                    authorization: {rules: [{groups: [a]}]}";
+    let outer = middleware("gw", &target("Gateway", "gw", ""), identity);
+    let inner = middleware("r", &target("HTTPRoute", "r", ""), identity);
+    let kinds = |inner: &str, route: &str| {
+        let graph = translate(&world(&[GATEWAY, SERVICE, &outer, inner, route])).graph;
+        let rule = find(&graph, 80, "h", "/").unwrap();
+        policies(&graph, rule)
+    };
+    let together = ["authentication", "authentication", "authorization", "authorization"];
+    assert_eq!(kinds(&inner, &route("r", TO_APP))[2..], together);
+    let tenants = |text: &str| text.replacen("namespace: infra", "namespace: tenant", 1);
+    let route = tenants(&route("r", TO_APP)).replace("name: gw", "name: gw, namespace: infra");
+    let apart = ["authentication", "authorization", "authentication", "authorization"];
+    let found = kinds(&tenants(&inner), &route);
+    assert_eq!(found[..2], ["ip_access", "ip_access"]);
+    assert_eq!(found[2..], apart);
+}
+
 #[test]
 fn of_cors_only_the_most_specific_counts() {
     let cors = |name: &str, target: &str| {

@@ -149,6 +149,44 @@ fn the_longest_wait_is_told() {
     );
 }
 
+/// The first limit that refused used to be the only one that was asked, so that a client which
+/// waited as long as told was refused by the next one.
+#[test]
+fn the_longest_wait_is_told_of_limits_that_count_here() {
+    let windows = [("a", "10s"), ("b", "1h"), ("c", "1m")];
+    let limits = windows.map(|(name, window)| spec::Limit {
+        window: window.into(),
+        algorithm: spec::AlgorithmName::SlidingLog,
+        ..limit(name, 1, PartType::All, 1)
+    });
+    for fallen_back in [false, true] {
+        let limits = limits.to_vec();
+        let policy = match fallen_back {
+            true => there(&Double::new(None), FailureMode::Local, limits),
+            false => here(limits),
+        };
+        assert!(decided(&[&policy], "192.0.2.1").is_none());
+        let reply = decided(&[&policy], "192.0.2.1").unwrap();
+        assert_eq!(reply.headers["retry-after"], "3600", "fallen back: {fallen_back}");
+        let limited = policy.0.totals().map(|(_, [_, limited, _])| limited);
+        assert_eq!(limited.collect::<Vec<_>>(), [0, 1, 0], "of the one that was told");
+    }
+}
+
+#[test]
+fn what_this_pod_remembers_of_a_store_may_be_the_longest_wait() {
+    let store = Double::new(0);
+    let remembers = there(&store, FailureMode::Local, vec![limit("a", 5, PartType::All, 7)]);
+    assert!(decided(&[&remembers], "192.0.2.1").is_some());
+    let local = here(vec![limit("b", 60, PartType::All, 60)]);
+    assert!(decided(&[&local], "192.0.2.1").is_none());
+    for order in [[&local, &remembers], [&remembers, &local]] {
+        let reply = decided(&order, "192.0.2.1").unwrap();
+        assert_eq!(reply.headers["retry-after"], "60");
+    }
+    assert_eq!(store.trips(), [1], "nobody is asked for what this pod refuses");
+}
+
 #[test]
 fn what_is_spent_is_refused_without_another_trip() {
     let store = Double::new(0);

@@ -1,9 +1,8 @@
 -- Decides all checks of a request at once: all are charged, or none is.
 --
--- KEYS[i] is the counter of check i; ARGV[i] says how it counts, nine numbers:
+-- KEYS[i] is the counter of check i; ARGV[i] says how it counts, eight numbers:
 --   algorithm (1 bucket, 2 fixed window, 3 sliding window, 4 sliding log), window in ms, limit,
---   cost, what it takes from a bucket (ms, parts), what the bucket holds (ms, parts),
---   and 1 if a refusal of it refuses the request.
+--   cost, what it takes from a bucket (ms, parts), and what the bucket holds (ms, parts).
 -- A part is 1/limit ms: so all sums are of integers. Every number stays below 2^53, up to which
 -- Lua's doubles count exactly.
 --
@@ -153,17 +152,17 @@ for i, key in ipairs(KEYS) do
   for number in string.gmatch(ARGV[i], '%d+') do n[#n + 1] = tonumber(number) end
   local c = {
     algorithm = n[1], window = n[2], limit = n[3], cost = n[4],
-    takes_ms = n[5], takes_parts = n[6], most_ms = n[7], most_parts = n[8], binds = n[9] == 1,
+    takes_ms = n[5], takes_parts = n[6], most_ms = n[7], most_parts = n[8],
   }
   local failed = look[c.algorithm](key, c)
   if failed then return failed end
-  if c.binds and not c.fits then goes_on = false end
+  if not c.fits then goes_on = false end
   checks[i] = c
 end
 
 local answer = {goes_on and 1 or 0, healed}
 for i, c in ipairs(checks) do
-  if goes_on and c.fits and c.cost > 0 then charge[c.algorithm](KEYS[i], c) end
+  if goes_on and c.cost > 0 then charge[c.algorithm](KEYS[i], c) end
   answer[3 * i], answer[3 * i + 1], answer[3 * i + 2] = c.a, c.b, c.c
 end
 return answer

@@ -36,7 +36,6 @@ pub fn probe(prefix: &str, tag: &str) -> Question {
         burst: 1_000_000_000,
         window_ms: 1000,
         cost: 1,
-        binding: true,
     };
     Question::new(prefix, std::iter::once(&check))
 }
@@ -85,7 +84,7 @@ pub fn verdicts<'a>(
         let [a, b, c] = numbers else { return None };
         let number = |n: &i64| u64::try_from(*n).ok();
         let state = state(check, [number(a)?, number(b)?, number(c)?])?;
-        Some(state.verdict(check, *charged == 1 && state.admits(check)))
+        Some(state.verdict(check, *charged == 1))
     });
     Some((all.collect::<Option<_>>()?, u64::try_from(*healed).ok()?))
 }
@@ -133,17 +132,14 @@ fn arguments(check: &Check) -> String {
         Algorithm::SlidingWindow => 3,
         Algorithm::SlidingLog => 4,
     };
-    let Check { window_ms, limit, cost, binding, .. } = check;
+    let Check { window_ms, limit, cost, .. } = check;
     let (most, most_parts) = milliseconds(check, counting::capacity(check));
     let (takes, takes_parts) = if check.cost > check.burst {
         (2 * MAX_DEBT_MS, 0)
     } else {
         milliseconds(check, counting::charge(check))
     };
-    let binds = u8::from(*binding);
-    format!(
-        "{algorithm} {window_ms} {limit} {cost} {takes} {takes_parts} {most} {most_parts} {binds}"
-    )
+    format!("{algorithm} {window_ms} {limit} {cost} {takes} {takes_parts} {most} {most_parts}")
 }
 
 /// Ticks as milliseconds and the parts of one that are left over.
@@ -166,7 +162,6 @@ mod tests {
             burst: 10,
             window_ms: 1000,
             cost: 2,
-            binding: true,
         }
     }
 
@@ -178,9 +173,9 @@ mod tests {
 
     #[test]
     fn times_go_to_the_script_as_whole_milliseconds_and_parts() {
-        assert_eq!(arguments(&check()), "1 1000 7 2 285 5 1428 4 1");
-        let never = Check { cost: 11, binding: false, ..check() };
-        assert_eq!(arguments(&never), format!("1 1000 7 11 {} 0 1428 4 0", 1_u64 << 52));
+        assert_eq!(arguments(&check()), "1 1000 7 2 285 5 1428 4");
+        let never = Check { cost: 11, ..check() };
+        assert_eq!(arguments(&never), format!("1 1000 7 11 {} 0 1428 4", 1_u64 << 52));
     }
 
     #[test]

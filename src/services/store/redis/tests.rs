@@ -39,12 +39,11 @@ impl Model {
     fn decide(&mut self, checks: &[Check], now: u64) -> Vec<Verdict> {
         let states: Vec<State> = checks.iter().map(|check| self.look(check, now)).collect();
         let pairs = || checks.iter().zip(&states);
-        let goes_on = pairs().all(|(check, state)| !check.binding || state.admits(check));
+        let goes_on = pairs().all(|(check, state)| state.admits(check));
         let mut verdicts = Vec::new();
         for (check, state) in pairs() {
-            let charged = goes_on && state.admits(check);
-            verdicts.push(state.verdict(check, charged));
-            if charged && check.cost > 0 {
+            verdicts.push(state.verdict(check, goes_on));
+            if goes_on && check.cost > 0 {
                 self.charge(check, state, now);
             }
         }
@@ -203,7 +202,6 @@ fn checks(random: &mut fastrand::Rng, limits: &[(u64, u64, u64)]) -> Vec<Check> 
                 1 => random.u64(0..=limit + 2),
                 _ => random.u64(1..=limit.div_ceil(4)),
             },
-            binding: random.u8(0..5) > 0,
         }
     };
     let count = 1 + keys[0] % 4;
@@ -254,7 +252,6 @@ fn a_clock_that_goes_back_lets_nobody_in_twice_and_keeps_nobody_out_for_longer()
             burst: 2,
             window_ms: 10_000,
             cost: 2,
-            binding: true,
         };
         let mut at = |now| decide(&mut server, &script, std::slice::from_ref(&check), now)[0];
         assert!(at(now).admitted);
