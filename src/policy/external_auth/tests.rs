@@ -263,6 +263,28 @@ fn a_yes_by_grpc_changes_request_and_answer() {
 }
 
 #[test]
+fn what_is_listed_comes_from_the_grpc_service_alone() {
+    let fake = Fake::checks(&CheckResponse {
+        status: Some(Status { code: 0 }),
+        http_response: Some(HttpResponse::Allowed(Allowed {
+            headers: vec![set("X-User", "ann"), set("x-other", "1")],
+            ..Allowed::default()
+        })),
+    });
+    let with = |names: &[&str]| {
+        let allowed_response_headers = strings(names);
+        let grpc = Some(GrpcSpec { allowed_response_headers, ..GrpcSpec::default() });
+        Spec { protocol: Protocol::Grpc, grpc, ..Spec::default() }
+    };
+    let evil = [("x-user", "evil"), ("x_group", "admin"), ("x-group", "admin"), ("x-mine", "1")];
+    let mut ex = get(&fake, &evil);
+    assert!(answer(&policy(&with(&["X-User", "x-group"])), &mut ex).is_none());
+    assert_eq!(fields(&ex.request.headers), ["x-mine: 1", "x-user: ann"]);
+    let error = ExternalAuth::compile(&with(&["x-user", "Host"]), &refs()).unwrap_err();
+    assert_eq!(error.field, "grpc.allowedResponseHeaders[1]");
+}
+
+#[test]
 fn a_no_by_grpc_is_what_the_service_says() {
     let denied = |status: Option<i32>| CheckResponse {
         status: Some(Status { code: 16 }),

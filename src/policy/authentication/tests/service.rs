@@ -105,6 +105,16 @@ async fn a_yes_that_says_who_it_is_accepts_and_changes_the_request() {
 }
 
 #[tokio::test]
+async fn where_no_field_is_listed_the_backend_gets_none() {
+    for (method, fake) in [(SERVICE, Fake::answers(200, ANN, "")), (GRPC, grpc_yes())] {
+        let unlisted = method.replace("allowedResponseHeaders: [X-Team]", "allowedHeaders: [X-A]");
+        let policy = policy(&format!("{{methods: [{unlisted}]}}"));
+        let (who, _, ex) = ask(&policy, &fake, &[&[("x-mine", "1")]]).await;
+        assert_eq!((&*who, lines(&ex.request.headers)), ("ann", vec!["x-mine: 1".to_owned()]));
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_sets_for_the_client_stands_in_its_answer() {
     let fake = Fake::answers(200, ANN, "");
     let policy = policy("{methods: [SERVICE]}");
