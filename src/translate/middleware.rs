@@ -281,6 +281,11 @@ impl PolicyObject<'_> {
     pub fn problem(&self) -> Option<&Problem> {
         self.compiled.as_ref().err().or(self.left_out.as_ref())
     }
+
+    /// Whether no object names it, and it names none.
+    pub fn is_unused(&self) -> bool {
+        self.targets.is_empty() && self.named_by.is_empty()
+    }
 }
 
 impl<'s> Attached<'s> {
