@@ -10,9 +10,9 @@ mod support;
 mod tricks;
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use fixtures::auth::*;
 use fixtures::*;
 use http::Request;
 use support::*;
@@ -21,47 +21,25 @@ use tricks::*;
 /// What only the service says; no client knows it.
 const SECRET: &str = "said-7f3a91";
 
-/// Below `/admin` the service is asked; all else of the host, and another host, is open.
-fn objects(auth: SocketAddr) -> String {
-    let port = auth.port();
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: auth, namespace: web}}\n\
-         spec: {{ports: [{{name: auth, port: 80}}]}}\n\
-         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-         metadata: {{name: auth-a, namespace: web, labels: {{kubernetes.io/service-name: auth}}}}\n\
-         addressType: IPv4\nports: [{{name: auth, port: {port}}}]\n\
-         endpoints: [{{addresses: [127.0.0.1]}}]\n\
-         {}",
-        include_str!("fixtures/bypass.yaml")
-    )
-}
-
 /// Says yes to who has the credential, and to everybody for `/public` and `/who`.
-fn service() -> RawBackend {
-    RawBackend::start(|mut raw, _| {
-        loop {
-            let question = raw.message();
-            if question.is_empty() {
-                return;
-            }
-            let is = |name: &str, value: &str| {
-                field(&question, name).is_some_and(|field| {
-                    field == value || field.ends_with(&format!(".test{value}"))
-                })
-            };
-            let open = ["/public", "/who"]
-                .iter()
-                .any(|path| is("x-forwarded-uri", path) || is("x-original-url", path));
-            let yes = is("authorization", "Bearer right") || open;
-            let said = format!("x-verified: {SECRET}\r\n");
-            let (status, said) = if yes { ("200 OK", &*said) } else { ("401 No", "") };
-            raw.send(&format!("HTTP/1.1 {status}\r\n{said}content-length: 0\r\n\r\n"));
-        }
-    })
+fn judge(question: &str) -> String {
+    let is = |name: &str, value: &str| {
+        field(question, name)
+            .is_some_and(|field| field == value || field.ends_with(&format!(".test{value}")))
+    };
+    let open = ["/public", "/who"]
+        .iter()
+        .any(|path| is("x-forwarded-uri", path) || is("x-original-url", path));
+    let yes = is("authorization", "Bearer right") || open;
+    let said = format!("x-verified: {SECRET}\r\nx-user-id: ann\r\n");
+    let (status, said) = if yes { ("200 OK", &*said) } else { ("401 No", "") };
+    format!("HTTP/1.1 {status}\r\n{said}content-length: 0\r\n\r\n")
 }
 
+/// Below `/admin` the service is asked; all else of the host, and another host, is open.
 fn site() -> Site {
-    Site::with(&[], &objects(service().addr), |_| {})
+    let objects = service("auth", &[says(judge).0.addr]) + include_str!("fixtures/bypass.yaml");
+    Site::with(&[], &objects, |_| {})
 }
 
 /// Sends bytes on a connection of their own, and reads until it is closed; or until nothing comes
@@ -128,7 +106,7 @@ fn is_bypass(request: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
     let mut means = std::iter::once(path).chain(others).flat_map(meanings);
     let is_below = |path: &String| path == "/admin" || path.starts_with("/admin/");
-    ["site.test", "deny.test", "allow.test"].contains(&host)
+    ["site.test", "method.test", "deny.test", "allow.test"].contains(&host)
         && means.any(|path| is_below(&path))
         && !is_verified(request)
 }
@@ -235,12 +213,13 @@ fn no_trick_over_http1_gets_below_a_protected_prefix() {
 }
 
 #[test]
-fn no_trick_gets_to_a_path_that_a_rule_denies_or_does_not_allow() {
+fn no_trick_gets_to_a_path_that_a_rule_denies_or_does_not_allow_or_that_a_method_guards() {
     let site = site();
-    for host in ["deny.test", "allow.test"] {
+    for host in ["deny.test", "allow.test", "method.test"] {
         assert_eq!(who(&site.get(host, "/x/y")), "two", "{host}");
         assert_eq!(who(&site.get(host, "/x/@scope%2Fname")), "two", "{host}");
-        assert!(["401", "403"].contains(&&*who(&site.get(host, "/admin"))), "{host}");
+        let refused = who(&site.get(host, "/admin"));
+        assert!(["401", "403"].contains(&&*refused), "{host}: {refused}");
         let mut read = [site.seen("one").len(), site.seen("two").len()];
         let mut bypasses = Vec::new();
         for trick in tricks() {
@@ -304,19 +283,20 @@ fn no_trick_over_http2_gets_below_a_protected_prefix() {
 #[test]
 fn no_field_of_a_client_says_who_asks() {
     let site = site();
-    let (mut read, mut reached) = ([0; 2], 0);
+    let (mut read, mut reached) = ([0; 2], [0; 2]);
+    let versions = [("HTTP/1.1", "connection: close\r\n"), ("HTTP/1.0", "")];
+    let hosts = ["site.test", "method.test"].into_iter().zip(0..);
+    let ways = hosts.flat_map(|host| versions.map(|version| (host, version)));
     for fields in IDENTITY {
-        for (version, close) in [("HTTP/1.1", "connection: close\r\n"), ("HTTP/1.0", "")] {
-            send(
-                &site,
-                &format!("GET /who {version}\r\nhost: site.test\r\n{fields}\r\n{close}\r\n"),
-            );
+        for ((host, at), (version, close)) in ways.clone() {
+            send(&site, &format!("GET /who {version}\r\nhost: {host}\r\n{fields}\r\n{close}\r\n"));
             for request in seen(&site, &mut read) {
-                reached += 1;
+                reached[at] += 1;
                 assert!(is_verified(&request), "the service was not asked: {request}");
                 assert!(!request.contains("evil"), "{fields:?} reached a backend as {request:?}");
             }
         }
     }
-    assert!(reached >= IDENTITY.len(), "most of them are requests: {reached}");
+    let most = reached.iter().all(|reached| *reached >= IDENTITY.len());
+    assert!(most, "most of them are requests: {reached:?}");
 }

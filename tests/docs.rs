@@ -23,7 +23,7 @@ const ATTACH: &str = "\
 
 Gates of all levels add up: a route cannot weaken what a Gateway's owner asks for, nor say to the policies of another namespace's Gateway who somebody
 is ([identity](../identity.md#who-believes-whom)). Of policies that change messages, the most specific of one sort
-wins: ExtensionRef, rule, route, listener, ListenerSet, Gateway. The object's status says where it applies.
+wins: ExtensionRef, rule, route, listener, ListenerSet, Gateway. The object's status says where it applies, what overrides it, or that nothing uses it.
 ";
 
 const CONSUMER: &str = "\

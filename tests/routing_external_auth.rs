@@ -6,38 +6,15 @@
 mod fixtures;
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use fixtures::auth::*;
 use fixtures::*;
-use http::{HeaderMap, HeaderValue, Response};
-use prost::Message;
 use support::*;
 use tidegate::services::ext_authz::{
-    Allowed, CheckRequest, CheckResponse, Denied, Header, HeaderOption, HttpRequest, HttpResponse,
-    HttpStatus, Status,
+    Allowed, CheckResponse, Denied, HttpRequest, HttpResponse, HttpStatus, Status,
 };
-
-/// A Service `auth` in the namespace `web` at this address.
-fn service(name: &str, addrs: &[SocketAddr]) -> String {
-    let slice = |(i, addr): (usize, &SocketAddr)| {
-        let port = addr.port();
-        format!(
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-             metadata: {{name: {name}-{i}, namespace: web, labels: {{kubernetes.io/service-name: {name}}}}}\n\
-             addressType: IPv4\nports: [{{name: auth, port: {port}}}]\n\
-             endpoints: [{{addresses: [127.0.0.1]}}]\n"
-        )
-    };
-    let slices: String = addrs.iter().enumerate().map(slice).collect();
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: web}}\n\
-         spec: {{ports: [{{name: auth, port: 80}}]}}\n{slices}"
-    )
-}
 
 /// A route whose only rule asks `auth` first; `more` are other filters.
 fn route(external_auth: &str, more: &str) -> String {
@@ -58,25 +35,6 @@ fn asking(auth: &RawBackend, external_auth: &str) -> Site {
     let more = service("auth", &[auth.addr]) + &route(external_auth, "");
     Site::with(&[], &more, |_| {})
 }
-
-/// A service that answers every question with this, and remembers the questions.
-fn says(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (RawBackend, Questions) {
-    let questions = Questions::default();
-    let asked = questions.clone();
-    let backend = RawBackend::start(move |mut raw, _| {
-        loop {
-            let question = raw.message();
-            if question.is_empty() {
-                return;
-            }
-            asked.lock().unwrap().push(question.clone());
-            raw.send(&answer(&question));
-        }
-    });
-    (backend, questions)
-}
-
-type Questions = Arc<Mutex<Vec<String>>>;
 
 fn yes(_: &str) -> String {
     "HTTP/1.1 200 OK\r\nx-user: ann\r\nauthorization: Internal\r\nkeep-alive: 1\r\n\
@@ -262,62 +220,6 @@ fn a_preflight_is_answered_before_the_service_is_asked() {
     assert_eq!(status(&answer), 403);
     let allowed = field(&answer, "access-control-allow-origin");
     assert_eq!(allowed, Some("https://app.test"), "a script may read the refusal");
-}
-
-/// A gRPC server that answers every check with what `judge` makes of it.
-fn grpc(judge: impl Fn(HttpRequest) -> CheckResponse + Send + Sync + 'static) -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let judge = Arc::new(judge);
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(socket).unwrap();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let judge = Arc::clone(&judge);
-                tokio::spawn(async move {
-                    let mut connection = h2::server::handshake(tcp).await.unwrap();
-                    while let Some(Ok((request, respond))) = connection.accept().await {
-                        tokio::spawn(check(request, respond, Arc::clone(&judge)));
-                    }
-                });
-            }
-        });
-    });
-    addr
-}
-
-async fn check(
-    request: http::Request<h2::RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
-    judge: Arc<impl Fn(HttpRequest) -> CheckResponse>,
-) {
-    assert_eq!(request.uri().path(), "/envoy.service.auth.v3.Authorization/Check");
-    assert_eq!(request.headers()["content-type"], "application/grpc");
-    assert_eq!(request.headers()["te"], "trailers");
-    let mut framed = Vec::new();
-    let mut stream = request.into_body();
-    while let Some(part) = stream.data().await {
-        framed.extend_from_slice(&part.unwrap());
-    }
-    let check = CheckRequest::decode(&framed[5..]).unwrap();
-    let answer = judge(check.attributes.unwrap().request.unwrap().http.unwrap());
-    let mut body = vec![0];
-    body.extend(u32::try_from(answer.encoded_len()).unwrap().to_be_bytes());
-    body.extend(answer.encode_to_vec());
-    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
-    let mut stream = respond.send_response(head, false).unwrap();
-    stream.send_data(body.into(), false).unwrap();
-    let trailers: HeaderMap =
-        [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
-    stream.send_trailers(trailers).unwrap();
-}
-
-fn set(key: &str, value: &str) -> HeaderOption {
-    let header = Header { key: key.into(), value: value.into(), ..Header::default() };
-    HeaderOption { header: Some(header), ..HeaderOption::default() }
 }
 
 /// Lets in whoever says so in `x-password` and in the body, if there is one.

@@ -5,42 +5,17 @@
 mod fixtures;
 mod support;
 
-use std::sync::{Arc, Mutex};
-
+use fixtures::auth::*;
 use fixtures::*;
 use support::*;
 
 /// A site whose requests go on if a service that answers like this says so, and the questions.
-fn site(answer: fn(&str) -> String, spec: &str) -> (Site, Arc<Mutex<Vec<String>>>) {
-    let questions = Arc::<Mutex<Vec<String>>>::default();
-    let asked = Arc::clone(&questions);
-    let auth = RawBackend::start(move |mut raw, _| {
-        loop {
-            let question = raw.message();
-            if question.is_empty() {
-                return;
-            }
-            asked.lock().unwrap().push(question.clone());
-            raw.send(&answer(&question));
-        }
-    });
-    let port = auth.addr.port();
-    let more = format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: auth, namespace: web}}\n\
-         spec: {{ports: [{{name: auth, port: 80}}]}}\n\
-         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-         metadata: {{name: auth-a, namespace: web, labels: {{kubernetes.io/service-name: auth}}}}\n\
-         addressType: IPv4\nports: [{{name: auth, port: {port}}}]\n\
-         endpoints: [{{addresses: [127.0.0.1]}}]\n\
-         ---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
-         metadata: {{name: r, namespace: web}}\nspec:\n  parentRefs: [{{name: gw}}]\n  rules:\n  \
-         - filters: [{{type: ExtensionRef, extensionRef: {{group: tidegate.dev, kind: Middleware, name: m}}}}]\n    \
-         backendRefs: [{{name: one, port: 80}}]\n\
-         ---\napiVersion: tidegate.dev/v1alpha1\nkind: Middleware\n\
-         metadata: {{name: m, namespace: web}}\n\
-         spec: {{externalAuth: {{backendRef: {{name: auth, port: 80}}, protocol: HTTP, {spec}}}}}\n"
+fn site(answer: fn(&str) -> String, spec: &str) -> (Site, Questions) {
+    let (auth, questions) = says(answer);
+    let spec = format!(
+        "{{externalAuth: {{backendRef: {{name: auth, port: 80}}, protocol: HTTP, {spec}}}}}"
     );
-    (Site::with(&[], &more, |_| {}), questions)
+    (guarded(auth.addr, &spec, ""), questions)
 }
 
 fn yes(_: &str) -> String {

@@ -47,8 +47,12 @@ use crate::policy::{
         .message("rewrite: path and regex exclude each other: set one of them"),
     validation = Rule::new("!has(self.ipAccess) || (has(self.ipAccess.allow) && self.ipAccess.allow.size() > 0) || (has(self.ipAccess.deny) && self.ipAccess.deny.size() > 0)")
         .message("ipAccess: set allow or deny"),
-    validation = Rule::new("!has(self.authentication) || self.authentication.methods.all(one, [has(one.jwt), has(one.apiKey), has(one.basic), has(one.clientCertificate)].filter(set, set).size() == 1)")
-        .message("authentication: set exactly one of jwt, apiKey, basic and clientCertificate in each of methods"),
+    validation = Rule::new("!has(self.authentication) || self.authentication.methods.all(one, [has(one.jwt), has(one.apiKey), has(one.basic), has(one.clientCertificate), has(one.external)].filter(set, set).size() == 1)")
+        .message("authentication: set exactly one of jwt, apiKey, basic, clientCertificate and external in each of methods"),
+    validation = Rule::new("!has(self.authentication) || self.authentication.methods.filter(one, has(one.external)).size() <= 1")
+        .message("authentication: a policy asks one external service; remove the others"),
+    validation = Rule::new("!has(self.authentication) || self.authentication.methods.all(one, !has(one.external) || (has(one.external.identity) && !(has(one.external.failOpen) && one.external.failOpen)))")
+        .message("authentication: an external method needs identity and cannot failOpen"),
     validation = Rule::new("!has(self.authentication) || !has(self.authentication.anonymousConsumer) || (has(self.authentication.presence) && self.authentication.presence == 'Optional')")
         .message("authentication: anonymousConsumer is only for presence Optional")
 )]

@@ -153,6 +153,13 @@ pub struct RouteRef<'a> {
 }
 
 impl Exchange<'_> {
+    /// Puts into an answer's head what a service wants to stand there.
+    pub fn edit_answer(&self, res: &mut ResponseHead) {
+        for edit in self.answer_edits.take() {
+            edit.apply(&mut res.headers);
+        }
+    }
+
     /// Takes away the credentials that are not for the backend, once every gate has seen the
     /// request.
     pub fn hide_credentials(&mut self) {

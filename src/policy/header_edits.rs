@@ -117,6 +117,12 @@ pub(super) fn header_name(field: &str, name: &str) -> Result<HeaderName, Invalid
     })
 }
 
+/// Removes a field, and its look-alikes.
+pub(super) fn remove_with_look_alikes(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    remove_look_alikes(headers, name);
+}
+
 /// Removes what a client wrote under names that CGI-like backends take for `name`: `x_user` for
 /// `x-user`.
 pub(super) fn remove_look_alikes(headers: &mut HeaderMap, name: &HeaderName) {

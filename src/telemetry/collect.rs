@@ -15,7 +15,7 @@ use prometheus_client::registry::Unit;
 use crate::graph::stats::{DURATION_BOUNDS, HistogramTotal, RouteTotal};
 use crate::graph::{RouteGraph, Shared};
 use crate::policy::Kind;
-use crate::policy::external_auth::{self, COUNTS};
+use crate::policy::external_auth;
 use crate::policy::rate_limit::{Limits, Outcome};
 use crate::reason::Reason;
 
@@ -192,7 +192,7 @@ impl Encoder<'_> {
         let help = "Requests that a policy in Shadow mode would have answered, by cause";
         self.counters("policy_would_answer", help, would.filter(|(_, n): &(_, u64)| *n > 0))?;
         let asked =
-            external_auth::Outcome::ALL.map(|what| ([("result", what.as_str())], COUNTS.get(what)));
+            external_auth::Outcome::ALL.map(|what| ([("result", what.as_str())], what.total()));
         let help = "Requests that an external authorization service was to decide on";
         self.counters("external_auth", help, asked)?;
 

@@ -4,22 +4,32 @@
 use super::Key;
 use super::pass::Pass;
 use super::rate_limit_store::Data;
+use super::references::From;
 use super::status::Problem;
 use crate::policy::authentication::{Spec, method};
+use crate::policy::external_auth::BACKEND_REF;
 use crate::policy::{Invalid, Refs};
 
 impl Pass<'_> {
-    /// Adds what the policy of an object in `namespace` refers to. What is missing is left out:
+    /// Adds what the policy of an object that `from` describes refers to. What is missing is left out:
     /// the policy itself says what it misses.
     pub fn authentication_refs(
         &mut self,
-        namespace: &str,
+        from: From<'_>,
         spec: &Spec,
         refs: &mut Refs,
     ) -> Result<(), Invalid> {
+        let namespace = from.namespace;
         refs.consumers = self.directory.of(namespace);
         for (at, method) in spec.methods.iter().enumerate() {
-            let method::Spec { jwt, basic, api_key: _, client_certificate: _ } = method;
+            let method::Spec { jwt, basic, external, api_key: _, client_certificate: _ } = method;
+            if let Some(external) = external {
+                let service = self.service_of(from, None, external).map_err(|error| {
+                    let field = format!("methods[{at}].external.{BACKEND_REF}");
+                    Invalid::new(field, error.message)
+                })?;
+                refs.services.insert(BACKEND_REF, service);
+            }
             let keys = jwt.as_ref().map(|jwt| &jwt.keys);
             let in_secret = keys.and_then(|keys| Some(&keys.secret_ref.as_ref()?.name));
             let users = basic.as_ref().and_then(|basic| Some(&basic.secret_ref.as_ref()?.name));

@@ -85,10 +85,10 @@ fn spec_of(filter: &ExternalAuthFilter) -> Result<Spec, String> {
                 ..HttpSpec::default()
             })
         }),
-        grpc: filter
-            .grpc
-            .as_ref()
-            .map(|grpc| GrpcSpec { allowed_headers: grpc.allowed_headers.clone() }),
+        grpc: filter.grpc.as_ref().map(|grpc| GrpcSpec {
+            allowed_headers: grpc.allowed_headers.clone(),
+            ..GrpcSpec::default()
+        }),
         forward_body: filter
             .forward_body
             .as_ref()

@@ -218,6 +218,7 @@ impl<'s> Pass<'s> {
         spec: &AnySpec,
     ) -> Result<Refs, Invalid> {
         let mut refs = Refs::default();
+        let from = From { group: OURS, kind: kind.kind(), namespace };
         if let AnySpec::RateLimit(spec) | AnySpec::IdentityLimit(spec) = spec {
             let secret = |name: &str| self.secret_data(namespace, name);
             refs.store = rate_limit_store::store(&spec.store, secret)?;
@@ -226,13 +227,12 @@ impl<'s> Pass<'s> {
             }
         }
         if let AnySpec::ExternalAuth(spec) = spec {
-            let from = From { group: OURS, kind: kind.kind(), namespace };
             let service = self.service_of(from, None, spec);
             let service = service.map_err(|error| Invalid::new(BACKEND_REF, error.message))?;
             refs.services.insert(BACKEND_REF, service);
         }
         if let AnySpec::Authentication(spec) = spec {
-            self.authentication_refs(namespace, spec, &mut refs)?;
+            self.authentication_refs(from, spec, &mut refs)?;
         }
         Ok(refs)
     }
@@ -280,6 +280,11 @@ impl PolicyObject<'_> {
     /// What is wrong with it itself.
     pub fn problem(&self) -> Option<&Problem> {
         self.compiled.as_ref().err().or(self.left_out.as_ref())
+    }
+
+    /// Whether no object names it, and it names none.
+    pub fn is_unused(&self) -> bool {
+        self.targets.is_empty() && self.named_by.is_empty()
     }
 }
 

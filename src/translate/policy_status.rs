@@ -80,8 +80,8 @@ impl<'s> Pass<'s> {
             }
         }
         ancestors.extend(object.named_by.iter().map(|ancestor| (ancestor.clone(), None)));
-        if ancestors.is_empty() && object.problem().is_some() {
-            // Nobody uses it yet; its owner should see the problem all the same.
+        if ancestors.is_empty() && (object.is_unused() || object.problem().is_some()) {
+            // Its owner should see that, and what is wrong with it, all the same.
             let itself = ParentReference {
                 group: Some(OURS.to_owned()),
                 ..reference(object.kind.kind(), object.key, None)
@@ -181,6 +181,10 @@ fn notes(object: &PolicyObject<'_>) -> Vec<String> {
         }
     });
     let mut notes: Vec<String> = modes.collect();
+    if object.is_unused() {
+        let how = "name it in an ExtensionRef filter of a route, or give it targetRefs";
+        notes.push(format!("nothing uses it; {how}"));
+    }
     // A RateLimit may be several policies.
     notes.dedup();
     notes.extend(object.missed.iter().map(Problem::to_string));

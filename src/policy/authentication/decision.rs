@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::Require;
 use super::method::Outcome;
+use crate::policy::external_auth::{self, Changes};
 use crate::policy::identity::Identity;
-use crate::policy::jwt::{Refusal, Verified};
+use crate::policy::jwt::{self, Verified};
 use crate::reason::Reason;
 
 /// What a method found.
@@ -26,13 +27,24 @@ pub enum Decision {
     Accepted {
         identity: Arc<Identity>,
         tokens: Tokens,
+        /// What a service wants changed.
+        changes: Option<Arc<Changes>>,
     },
     /// No method found any credentials.
     Nobody,
-    /// Credentials are wrong, or some are missing: what is wrong with tokens, by method.
-    Refused(Vec<(usize, Refusal)>),
+    /// Credentials are wrong, or some are missing.
+    Refused(Refused),
     /// Nobody can say.
     Unavailable(Reason),
+}
+
+/// Why nobody was recognised.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// What is wrong with tokens, by method.
+    pub wrong: Vec<(usize, jwt::Refusal)>,
+    /// The answer of a service that said no.
+    pub said: Option<Arc<external_auth::Refusal>>,
 }
 
 /// The tokens that were accepted: hardly ever more than one.
@@ -50,16 +62,18 @@ pub fn of(require: Require, found: impl IntoIterator<Item = Found>) -> Decision 
     let shown = sum.refused > 0 || sum.unavailable.is_some() || !sum.identities.is_empty();
     match sum.unavailable {
         _ if enough => match merge(sum.identities) {
-            Some(identity) => Decision::Accepted { identity, tokens: sum.tokens },
-            None => Decision::Refused(Vec::new()),
+            Some(identity) => {
+                Decision::Accepted { identity, tokens: sum.tokens, changes: sum.changes }
+            }
+            None => Decision::Refused(Refused::default()),
         },
         _ if !shown => Decision::Nobody,
         // Whatever the others say, all of them would have to accept.
         _ if require == Require::AllOf && (sum.refused > 0 || sum.absent > 0) => {
-            Decision::Refused(sum.wrong)
+            Decision::Refused(sum.why)
         }
         Some(reason) => Decision::Unavailable(reason),
-        None => Decision::Refused(sum.wrong),
+        None => Decision::Refused(sum.why),
     }
 }
 
@@ -67,9 +81,10 @@ pub fn of(require: Require, found: impl IntoIterator<Item = Found>) -> Decision 
 struct Sum {
     identities: Vec<Arc<Identity>>,
     tokens: Tokens,
+    changes: Option<Arc<Changes>>,
     absent: usize,
     refused: usize,
-    wrong: Vec<(usize, Refusal)>,
+    why: Refused,
     unavailable: Option<Reason>,
 }
 
@@ -82,9 +97,17 @@ impl Sum {
                 self.identities.push(Arc::clone(&token.identity));
                 self.tokens.push(token);
             }
+            Outcome::Vouched(identity, changes) => {
+                self.identities.push(identity);
+                self.changes = Some(changes);
+            }
             Outcome::Refused(wrong) => {
                 self.refused += 1;
-                self.wrong.extend(wrong.map(|wrong| (found.at, wrong)));
+                self.why.wrong.extend(wrong.map(|wrong| (found.at, wrong)));
+            }
+            Outcome::Denied(said) => {
+                self.refused += 1;
+                self.why.said = Some(said);
             }
             Outcome::Expired => self.refused += 1,
             Outcome::Unavailable(reason) => {

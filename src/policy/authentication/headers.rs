@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Invalid;
-use crate::policy::header_edits::{editable, remove_look_alikes};
+use crate::policy::header_edits::{editable, remove_with_look_alikes};
 use crate::policy::identity::Identity;
 
 /// The names of fields of the request to the backend; what is not named is not told. What a
@@ -27,8 +27,8 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub groups: Option<String>,
-    /// Gets the subject: a token's `sub`, a user name, the name in a certificate, or the name of
-    /// the Consumer that an API key belongs to.
+    /// Gets the subject: a token's `sub`, a user name, the name in a certificate, what a service
+    /// says, or the name of the Consumer that an API key belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub subject: Option<String>,
@@ -81,8 +81,7 @@ impl IdentityHeaders {
     /// Removes what the client wrote.
     pub fn remove(&self, headers: &mut HeaderMap) {
         for name in &self.names {
-            headers.remove(name);
-            remove_look_alikes(headers, name);
+            remove_with_look_alikes(headers, name);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,10 @@ use super::api_key::{self, ApiKey};
 use super::basic::{self, Basic};
 use super::challenge::{Challenge, Realm};
 use super::client_certificate::{self, ClientCertificate};
-use super::counters;
+use super::external::External;
+use super::{Presence, counters};
 use crate::policy::consumer::Consumers;
+use crate::policy::external_auth::{self, Changes, Refusal};
 use crate::policy::identity::{self, Identity};
 use crate::policy::jwt::{self, Jwt, Verified};
 use crate::policy::place::Places;
@@ -36,6 +38,17 @@ pub struct Spec {
     /// A certificate that the listener asked for and verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<client_certificate::Spec>,
+    /// A service that says who asks: forward auth by HTTP, or Envoy's protocol by gRPC. The fields
+    /// are those of `externalAuth`; `identity` must be set, `failOpen` cannot. A policy has one
+    /// such method at most. With AnyOf the service is asked only if no method before it accepts.
+    /// A yes that says who it is accepts; one that does not is refused. If nobody is recognised,
+    /// a no is answered as the service says it (a redirect, a body), where it is 401 with the
+    /// challenges of the other methods. Without an answer of the service it is 503. With presence
+    /// Optional, a 401 of the service counts as no credentials, so that `signIn` is not used;
+    /// every other no is wrong ones. The backend gets only fields that are listed, and what
+    /// clients write in these and in those of `identity` is removed, whichever method accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<Box<external_auth::Spec>>,
 }
 
 /// A [`Spec`], compiled.
@@ -45,6 +58,7 @@ pub enum Method {
     ApiKey(ApiKey),
     Basic(Box<Basic>),
     ClientCertificate(ClientCertificate),
+    External(Box<External>),
 }
 
 /// What a method makes of a request.
@@ -55,8 +69,12 @@ pub enum Outcome {
     Accepted(Arc<Identity>),
     /// By a token, of which the backend gets some claims.
     Token(Arc<Verified>),
+    /// By a service, with what it wants changed.
+    Vouched(Arc<Identity>, Arc<Changes>),
     /// It has, and they are wrong; of a token it is known how.
     Refused(Option<jwt::Refusal>),
+    /// A service said no: its own answer.
+    Denied(Arc<Refusal>),
     /// They were right once.
     Expired,
     /// Nobody can say whether they are right: an answer of this reason.
@@ -67,7 +85,7 @@ impl Outcome {
     /// The identity, if there is one.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
-            Outcome::Accepted(identity) => Some(identity),
+            Outcome::Accepted(identity) | Outcome::Vouched(identity, _) => Some(identity),
             Outcome::Token(verified) => Some(&verified.identity),
             _ => None,
         }
@@ -77,11 +95,13 @@ impl Outcome {
     pub fn counted(&self) -> Option<counters::Outcome> {
         Some(match self {
             Outcome::Absent => return None,
-            Outcome::Accepted(_) | Outcome::Token(_) => counters::Outcome::Allowed,
+            Outcome::Accepted(_) | Outcome::Token(_) | Outcome::Vouched(..) => {
+                counters::Outcome::Allowed
+            }
             Outcome::Refused(Some(jwt::Refusal::Expired)) | Outcome::Expired => {
                 counters::Outcome::Expired
             }
-            Outcome::Refused(_) => counters::Outcome::Invalid,
+            Outcome::Refused(_) | Outcome::Denied(_) => counters::Outcome::Invalid,
             Outcome::Unavailable(_) => counters::Outcome::Unavailable,
         })
     }
@@ -90,31 +110,38 @@ impl Outcome {
 impl Method {
     /// # Errors
     /// The field below `methods[…]`.
-    pub fn compile(spec: &Spec, refs: &Refs) -> Result<Self, Invalid> {
+    pub fn compile(spec: &Spec, presence: Presence, refs: &Refs) -> Result<Self, Invalid> {
         let consumers = refs.consumers.clone();
         let below = |field: &str| {
             let field = field.to_owned();
             move |error: Invalid| Invalid::new(format!("{field}.{}", error.field), error.message)
         };
-        match spec {
-            Spec { jwt: Some(spec), api_key: None, basic: None, client_certificate: None } => {
+        let Spec { jwt, api_key, basic, client_certificate, external } = spec;
+        match (jwt, api_key, basic, client_certificate, external) {
+            (Some(spec), None, None, None, None) => {
                 let find = consumer_of(spec.issuer.clone(), consumers);
                 let jwt = Jwt::compile(spec, refs, find).map_err(below("jwt"))?;
                 Ok(Method::Jwt(Box::new(jwt)))
             }
-            Spec { jwt: None, api_key: Some(spec), basic: None, client_certificate: None } => {
+            (None, Some(spec), None, None, None) => {
                 Ok(Method::ApiKey(ApiKey::compile(spec, consumers).map_err(below("apiKey"))?))
             }
-            Spec { jwt: None, api_key: None, basic: Some(spec), client_certificate: None } => {
+            (None, None, Some(spec), None, None) => {
                 let basic = Basic::compile(spec, refs).map_err(below("basic"))?;
                 Ok(Method::Basic(Box::new(basic)))
             }
-            Spec { jwt: None, api_key: None, basic: None, client_certificate: Some(spec) } => {
+            (None, None, None, Some(spec), None) => {
                 Ok(Method::ClientCertificate(ClientCertificate::new(spec, consumers)))
             }
-            _ => {
-                Err(Invalid::new("", "set exactly one of jwt, apiKey, basic and clientCertificate"))
+            (None, None, None, None, Some(spec)) => {
+                let external =
+                    External::compile(spec, presence, refs).map_err(below("external"))?;
+                Ok(Method::External(Box::new(external)))
             }
+            _ => Err(Invalid::new(
+                "",
+                "set exactly one of jwt, apiKey, basic, clientCertificate and external",
+            )),
         }
     }
 
@@ -129,24 +156,33 @@ impl Method {
             Method::ApiKey(keys) => keys.check(&ex.request, ex.now_ms),
             Method::Basic(basic) => basic.check(&ex.request.headers).await,
             Method::ClientCertificate(certificate) => certificate.check(ex.lent.certificate()),
+            Method::External(external) => external.check(ex).await,
         }
     }
 
     /// The fields that it tells the backend of an identity in.
-    pub fn claim_headers(&self) -> &[HeaderName] {
+    pub fn claim_headers(&self) -> Vec<&HeaderName> {
         match self {
-            Method::Jwt(jwt) => jwt.claim_headers(),
-            _ => &[],
+            Method::Jwt(jwt) => jwt.claim_headers().iter().collect(),
+            Method::External(external) => external.identity_headers().collect(),
+            Method::ApiKey(_) | Method::Basic(_) | Method::ClientCertificate(_) => Vec::new(),
         }
     }
 
-    /// Where its credentials stand in a request.
+    /// Removes what nobody but it may write in the request, once it is decided.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        if let Method::External(external) = self {
+            external.strip(headers);
+        }
+    }
+
+    /// Where its credentials stand in a request, as far as we know.
     pub fn places(&self) -> Option<&Places> {
         match self {
             Method::Jwt(jwt) => Some(jwt.places()),
             Method::ApiKey(keys) => Some(keys.places()),
             Method::Basic(basic) => Some(basic.places()),
-            Method::ClientCertificate(_) => None,
+            Method::ClientCertificate(_) | Method::External(_) => None,
         }
     }
 
@@ -156,6 +192,7 @@ impl Method {
             Method::ApiKey(_) => realm.challenge("ApiKey", ""),
             Method::Basic(_) => realm.challenge("Basic", ", charset=\"UTF-8\""),
             Method::ClientCertificate(_) => realm.challenge("ClientCertificate", ""),
+            Method::External(_) => realm.challenge("External", ""),
         }
     }
 
@@ -165,6 +202,7 @@ impl Method {
             Method::ApiKey(_) => identity::Method::ApiKey,
             Method::Basic(_) => identity::Method::Basic,
             Method::ClientCertificate(_) => identity::Method::ClientCertificate,
+            Method::External(_) => identity::Method::External,
         }
     }
 
@@ -173,6 +211,7 @@ impl Method {
         match (self, old) {
             (Method::Jwt(new), Method::Jwt(old)) if same_consumers => new.adopt(old),
             (Method::Basic(new), Method::Basic(old)) => new.adopt(old),
+            (Method::External(new), Method::External(old)) => new.adopt(old),
             _ => {}
         }
     }

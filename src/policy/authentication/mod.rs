@@ -1,4 +1,5 @@
-//! Who asks: one policy of one or more methods (tokens, API keys, passwords, certificates) that
+//! Who asks: one policy of one or more methods (tokens, API keys, passwords, certificates, a service that says
+//! who it is) that
 //! gives the request its [`Identity`], or answers 401 with every challenge.
 //!
 //! Each method says for itself whether a request has its credentials and whose they are
@@ -13,6 +14,7 @@ mod challenge;
 pub mod client_certificate;
 pub mod counters;
 mod decision;
+mod external;
 pub mod headers;
 pub mod method;
 #[cfg(test)]
@@ -21,18 +23,18 @@ mod tests;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::challenge::{Challenge, Realm};
-use self::decision::{Decision, Found};
+use self::decision::{Decision, Found, Refused};
 use self::headers::IdentityHeaders;
 use self::method::{Method, Outcome};
 use super::consumer::{Consumer, Consumers};
 use super::identity::{self, Claims, Identity};
 use super::place::Places;
-use super::{Exchange, Invalid, Policy, Refs, Reply};
+use super::{Exchange, Invalid, Policy, Refs, Reply, ResponseHead};
 use crate::reason::Reason;
 
 /// Most methods of one policy.
@@ -87,6 +89,12 @@ pub enum Presence {
     Optional,
 }
 
+impl Presence {
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Presence::Optional)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Authentication {
@@ -117,7 +125,12 @@ impl Policy for Authentication {
                 let field = format!("methods[{i}].{}", error.field);
                 Invalid::new(field.trim_end_matches('.'), error.message)
             };
-            methods.push(Method::compile(method, refs).map_err(below)?);
+            methods.push(Method::compile(method, spec.presence, refs).map_err(below)?);
+        }
+        let mut external = (0..).zip(&spec.methods).filter(|(_, method)| method.external.is_some());
+        if let Some((i, _)) = external.nth(1) {
+            let message = "a policy asks one service; remove it, or move it to a policy of its own";
+            return Err(Invalid::new(format!("methods[{i}].external"), message));
         }
         let realm = Realm::parse(spec.realm.as_deref().unwrap_or("Restricted"))?;
         let claims = methods.iter().flat_map(Method::claim_headers);
@@ -154,6 +167,10 @@ impl Policy for Authentication {
         self.act(decision, ex)
     }
 
+    fn on_response(&self, ex: &Exchange<'_>, res: &mut ResponseHead) {
+        ex.edit_answer(res);
+    }
+
     fn adopt(&mut self, old: &Self) {
         let same = match (&self.consumers, &old.consumers) {
             (Some(new), Some(old)) => Arc::ptr_eq(new, old),
@@ -181,7 +198,9 @@ impl Authentication {
             let outcome = self.ask(method, ex).await;
             let enough = match self.require {
                 Require::AnyOf => outcome.identity().is_some(),
-                Require::AllOf => matches!(outcome, Outcome::Refused(_) | Outcome::Expired),
+                Require::AllOf => {
+                    matches!(outcome, Outcome::Refused(_) | Outcome::Denied(_) | Outcome::Expired)
+                }
             };
             found.push(Found { at, outcome });
             if enough {
@@ -193,8 +212,10 @@ impl Authentication {
 
     fn act(&self, decision: Decision, ex: &mut Exchange<'_>) -> ControlFlow<Reply> {
         match decision {
-            Decision::Accepted { identity, tokens } => {
+            Decision::Accepted { identity, tokens, changes } => {
                 ex.credentials.extend(self.credentials.clone());
+                self.strip(&mut ex.request.headers);
+                changes.iter().for_each(|changes| changes.apply(ex));
                 for (name, value) in tokens.iter().flat_map(|token| &token.headers) {
                     ex.request.headers.insert(name, value.clone());
                 }
@@ -202,7 +223,8 @@ impl Authentication {
                 ex.identity = Some(identity);
                 ControlFlow::Continue(())
             }
-            Decision::Nobody if self.presence == Presence::Optional => {
+            Decision::Nobody if self.presence.is_optional() => {
+                self.strip(&mut ex.request.headers);
                 ex.challenges = Some(Arc::clone(&self.asked));
                 // A policy before this one may know who it is.
                 if let Some(anonymous) = self.anonymous.as_ref().filter(|_| ex.identity.is_none()) {
@@ -216,18 +238,32 @@ impl Authentication {
             }
             Decision::Nobody => {
                 count_nobody(counters::Outcome::Missing, ex);
-                ControlFlow::Break(self.challenge(&[]))
+                ControlFlow::Break(self.refuse(&Refused::default()))
             }
-            Decision::Refused(wrong) => ControlFlow::Break(self.challenge(&wrong)),
+            Decision::Refused(why) => ControlFlow::Break(self.refuse(&why)),
             Decision::Unavailable(reason) => ControlFlow::Break(Reply::of(reason)),
         }
     }
 
-    /// 401, with what is wrong with the tokens of some methods.
-    fn challenge(&self, wrong: &[(usize, super::jwt::Refusal)]) -> Reply {
-        let mut reply = Reply::of(Reason::Unauthenticated);
+    /// Removes what only a method may write in the request.
+    fn strip(&self, headers: &mut HeaderMap) {
+        self.methods.iter().for_each(|method| method.strip(headers));
+    }
+
+    /// 401 with what is wrong with the tokens of some methods, or what a service said.
+    fn refuse(&self, why: &Refused) -> Reply {
+        let said = why.said.as_ref();
+        let mut reply =
+            said.map_or_else(|| Reply::of(Reason::Unauthenticated), |said| said.reply());
+        if reply.status != StatusCode::UNAUTHORIZED {
+            return reply;
+        }
         for (at, challenge) in self.challenges.iter().enumerate() {
-            let wrong = wrong.iter().find(|(of, _)| *of == at).map(|(_, wrong)| *wrong);
+            // The service has said itself what it asks for.
+            if said.is_some() && matches!(self.methods[at], Method::External(_)) {
+                continue;
+            }
+            let wrong = why.wrong.iter().find(|(of, _)| *of == at).map(|(_, wrong)| *wrong);
             challenge.tell(wrong, &mut reply.headers);
         }
         reply
@@ -245,7 +281,7 @@ fn count_nobody(outcome: counters::Outcome, ex: &Exchange<'_>) {
 fn anonymous(spec: &Spec, refs: &Refs) -> Result<Option<Arc<Identity>>, Invalid> {
     let Some(name) = &spec.anonymous_consumer else { return Ok(None) };
     let wrong = |message: String| Invalid::new("anonymousConsumer", message);
-    if spec.presence != Presence::Optional {
+    if !spec.presence.is_optional() {
         return Err(wrong("is only for presence Optional; set that, or remove it".to_owned()));
     }
     let consumer = refs.consumers.as_ref().and_then(|consumers| consumers.by_name(name));

@@ -1,5 +1,7 @@
 //! Methods together: which of them decides, what goes on to the backend, what is asked for.
 
+mod service;
+
 use std::collections::BTreeMap;
 
 use http::header::WWW_AUTHENTICATE;
@@ -285,6 +287,10 @@ fn what_cannot_be_compiled_names_its_field() {
         ("{methods: []}", "methods"),
         ("{methods: [{}]}", "methods[0]"),
         ("{methods: [{apiKey: {}}, {apiKey: {}, basic: {}}]}", "methods[1]"),
+        (
+            "{methods: [{apiKey: {}, external: {backendRef: {name: a}, protocol: HTTP}}]}",
+            "methods[0]",
+        ),
         ("{methods: [{basic: {secretRef: {name: gone}}}]}", "methods[0].basic.secretRef"),
         ("{methods: [{apiKey: {from: [{}]}}]}", "methods[0].apiKey.from[0]"),
         ("{methods: [{apiKey: {}}], anonymousConsumer: guest}", "anonymousConsumer"),

@@ -13,9 +13,10 @@ use prost::Message;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Kept;
 
+use super::judge::Question;
+use super::original;
 use super::spec::CacheSpec;
 use super::verdict::Verdict;
-use super::{Question, original};
 use crate::policy::limit_key::LimitKey;
 use crate::policy::{Exchange, Invalid, duration};
 use crate::services::ext_authz::CheckRequest;
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Store {
 
 #[derive(Clone)]
 struct Entry {
-    verdict: Arc<Verdict>,
+    verdict: Verdict,
     /// In milliseconds since the Unix epoch.
     until_ms: u64,
     weight: u64,
@@ -114,6 +115,11 @@ impl Cache {
         self.store = Arc::clone(&old.store);
     }
 
+    /// Whether it takes somebody who was recognised to tell requests apart.
+    pub fn needs_identity(&self) -> bool {
+        self.key.as_ref().is_some_and(LimitKey::needs_identity)
+    }
+
     /// What `question`, which is made of `ex`, is known by.
     pub fn key(&self, ex: &Exchange<'_>, question: &Question) -> u128 {
         let [high, low] = self.store.seeds.each_ref().map(|seed| {
@@ -131,14 +137,14 @@ impl Cache {
     }
 
     /// What was said, if it still holds at `now_ms` of the Unix epoch.
-    pub fn get(&self, key: u128, now_ms: u64) -> Option<Arc<Verdict>> {
+    pub fn get(&self, key: u128, now_ms: u64) -> Option<Verdict> {
         let entry = self.store.kept.get(&key)?;
         (now_ms < entry.until_ms).then_some(entry.verdict)
     }
 
     /// Keeps a verdict, for `keep_ms` at most.
-    pub fn put(&self, key: u128, verdict: &Arc<Verdict>, keep_ms: u64, now_ms: u64) {
-        let (most, weight) = match &**verdict {
+    pub fn put(&self, key: u128, verdict: &Verdict, keep_ms: u64, now_ms: u64) {
+        let (most, weight) = match verdict {
             Verdict::Allowed(changes) => {
                 let edits = changes.request.iter().chain(&changes.answer);
                 let fields = edits.map(|edit| size(&edit.name, edit.value.len()));
@@ -158,7 +164,7 @@ impl Cache {
             return;
         }
         let until_ms = now_ms.saturating_add(keep_ms);
-        self.store.kept.insert(key, Entry { verdict: Arc::clone(verdict), until_ms, weight });
+        self.store.kept.insert(key, Entry { verdict: verdict.clone(), until_ms, weight });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What became of questions, for the metrics: of all policies together, since the process began.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::policy::Exchange;
+use crate::policy::tally::Tally;
 
 /// What became of one request that a service was to decide on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Outcome {
     /// Let through, because there was none and the policy has `failOpen`.
     FailedOpen,
 }
+
+static OUTCOMES: Tally<{ Outcome::ALL.len() }> = Tally::new();
 
 impl Outcome {
     pub const ALL: [Outcome; 5] = [
@@ -34,21 +37,16 @@ impl Outcome {
             Outcome::FailedOpen => "failed_open",
         }
     }
-}
 
-/// See the module's documentation.
-pub static COUNTS: Counts = Counts([const { AtomicU64::new(0) }; Outcome::ALL.len()]);
-
-/// How often each [`Outcome`] came.
-#[derive(Debug)]
-pub struct Counts([AtomicU64; Outcome::ALL.len()]);
-
-impl Counts {
-    pub(super) fn count(&self, outcome: Outcome) {
-        self.0[outcome as usize].fetch_add(1, Relaxed);
+    /// How often it came in this process, where it was enforced.
+    pub fn total(self) -> u64 {
+        OUTCOMES.total(self as usize)
     }
 
-    pub fn get(&self, outcome: Outcome) -> u64 {
-        self.0[outcome as usize].load(Relaxed)
+    /// Counts one request.
+    pub(super) fn count(self, ex: &Exchange<'_>) {
+        if !ex.is_shadow {
+            OUTCOMES.count(self as usize);
+        }
     }
 }

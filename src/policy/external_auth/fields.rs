@@ -8,8 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::policy::Invalid;
 use crate::policy::exchange::HeaderEdit;
-use crate::policy::header_edits::header_name;
-pub(super) use crate::policy::header_edits::remove_look_alikes;
+use crate::policy::header_edits::{header_name, remove_look_alikes, remove_with_look_alikes};
 
 /// Most names of one list, as HTTPRoute has it.
 const MAX_NAMES: usize = 64;
@@ -26,6 +25,16 @@ pub(super) fn names(field: &str, list: &[String]) -> Result<Vec<HeaderName>, Inv
         if !names.contains(&name) {
             names.push(name);
         }
+    }
+    Ok(names)
+}
+
+/// The same for fields of a yes that the backend gets.
+pub(super) fn taken(field: &str, list: &[String]) -> Result<Vec<HeaderName>, Invalid> {
+    let names = names(field, list)?;
+    if let Some(i) = names.iter().position(is_of_proxy) {
+        let message = format!("{} is set by the proxy alone; leave it out", names[i]);
+        return Err(Invalid::new(format!("{field}[{i}]"), message));
     }
     Ok(names)
 }
@@ -73,6 +82,11 @@ pub(super) fn is_of_message(name: &HeaderName) -> bool {
     let text = name.as_str();
     text.starts_with("content-")
         || matches!(text, "accept-ranges" | "age" | "date" | "etag" | "last-modified" | "server")
+}
+
+/// Removes fields that only a service may write.
+pub(super) fn strip(names: &[HeaderName], headers: &mut HeaderMap) {
+    names.iter().for_each(|name| remove_with_look_alikes(headers, name));
 }
 
 /// Changes the fields of a request that a service may change.

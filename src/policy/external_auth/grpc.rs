@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::fields;
 use super::identity::Principal;
+use super::judge::Unlisted;
+use super::spec::GrpcSpec;
 use super::verdict::{Changes, KEPT, NOT_KEPT, Refusal, Said, Verdict};
 use crate::policy::exchange::{HeaderEdit, HeaderEditKind};
 use crate::policy::{Exchange, Invalid};
@@ -28,11 +30,75 @@ const MAX_EDITS: usize = 100;
 pub(super) struct Grpc {
     /// What the service gets; empty: all.
     allowed: Vec<HeaderName>,
+    /// What the backend gets of a yes; None: all.
+    taken: Option<Vec<HeaderName>>,
 }
 
 impl Grpc {
-    pub fn compile(allowed: &[String]) -> Result<Self, Invalid> {
-        Ok(Grpc { allowed: fields::names("grpc.allowedHeaders", allowed)? })
+    pub fn compile(spec: &GrpcSpec, unlisted: Unlisted) -> Result<Self, Invalid> {
+        let list = &spec.allowed_response_headers;
+        let taken = fields::taken("grpc.allowedResponseHeaders", list)?;
+        let all = taken.is_empty() && unlisted == Unlisted::Taken;
+        Ok(Grpc {
+            allowed: fields::names("grpc.allowedHeaders", &spec.allowed_headers)?,
+            taken: (!all).then_some(taken),
+        })
+    }
+
+    /// The fields that only the service may write.
+    pub fn taken(&self) -> &[HeaderName] {
+        self.taken.as_deref().unwrap_or_default()
+    }
+
+    /// Asks, and reads what the answer means.
+    ///
+    /// # Errors
+    /// There is no usable answer.
+    pub async fn ask(
+        &self,
+        services: &(impl Services + ?Sized),
+        to: ServiceId,
+        question: &CheckRequest,
+        limits: Limits,
+        principal: Option<&Principal>,
+    ) -> Result<Said, Reason> {
+        let answer: CheckResponse = grpc::unary(services, to, CHECK, question, limits).await?;
+        let is_allowed = answer.status.is_some_and(|status| status.code == OK);
+        let verdict = match answer.http_response {
+            Some(HttpResponse::Allowed(allowed)) if is_allowed => self.allow(allowed, principal)?,
+            None if is_allowed => Changes::default().into(),
+            Some(HttpResponse::Denied(denied)) => refusal(denied)?,
+            _ => Verdict::denied(),
+        };
+        let keep_ms = if may_be_kept(&verdict) { KEPT } else { NOT_KEPT };
+        Ok(Said { verdict, keep_ms })
+    }
+
+    fn allow(&self, allowed: Allowed, principal: Option<&Principal>) -> Result<Verdict, Reason> {
+        let parameters = allowed.query_parameters_to_set.len();
+        if parameters + allowed.query_parameters_to_remove.len() > MAX_EDITS {
+            return Err(Reason::UpstreamProtocol);
+        }
+        let removed = allowed.headers_to_remove.iter().take(MAX_EDITS);
+        let removed = removed.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        let mut request = edits(allowed.headers)?;
+        let said: Vec<_> = request.iter().map(|edit| (&edit.name, &edit.value)).collect();
+        let identity = principal.and_then(|who| who.find(&said));
+        if let Some(taken) = &self.taken {
+            request.retain(|edit| taken.contains(&edit.name));
+        }
+        let mut answer = edits(allowed.response_headers_to_add)?;
+        answer.retain(|edit| !fields::is_framing(&edit.name));
+        let set = allowed.query_parameters_to_set.into_iter();
+        let changes = Changes {
+            identity,
+            removed: removed.collect(),
+            request,
+            answer,
+            query_set: set.map(|parameter| (parameter.key, parameter.value)).collect(),
+            query_removed: allowed.query_parameters_to_remove,
+        };
+        Ok(changes.into())
     }
 
     pub fn question(&self, ex: &Exchange<'_>, body: Bytes) -> CheckRequest {
@@ -101,29 +167,6 @@ fn text(value: Option<&HeaderValue>) -> String {
     String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes)).into_owned()
 }
 
-/// Asks, and reads what the answer means.
-///
-/// # Errors
-/// There is no usable answer.
-pub(super) async fn ask(
-    services: &(impl Services + ?Sized),
-    to: ServiceId,
-    question: &CheckRequest,
-    limits: Limits,
-    principal: Option<&Principal>,
-) -> Result<Said, Reason> {
-    let answer: CheckResponse = grpc::unary(services, to, CHECK, question, limits).await?;
-    let is_allowed = answer.status.is_some_and(|status| status.code == OK);
-    let verdict = match answer.http_response {
-        Some(HttpResponse::Allowed(allowed)) if is_allowed => allow(allowed, principal)?,
-        None if is_allowed => Changes::default().into(),
-        Some(HttpResponse::Denied(denied)) => refusal(denied)?,
-        _ => Verdict::denied(),
-    };
-    let keep_ms = if may_be_kept(&verdict) { KEPT } else { NOT_KEPT };
-    Ok(Said { verdict, keep_ms })
-}
-
 fn may_be_kept(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Allowed(changes) => changes.answer.iter().all(|edit| edit.name != SET_COOKIE),
@@ -132,29 +175,6 @@ fn may_be_kept(verdict: &Verdict) -> bool {
                 && !refusal.headers.contains_key(SET_COOKIE)
         }
     }
-}
-
-fn allow(allowed: Allowed, principal: Option<&Principal>) -> Result<Verdict, Reason> {
-    let parameters = allowed.query_parameters_to_set.len();
-    if parameters + allowed.query_parameters_to_remove.len() > MAX_EDITS {
-        return Err(Reason::UpstreamProtocol);
-    }
-    let removed = allowed.headers_to_remove.iter().take(MAX_EDITS);
-    let removed = removed.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-    let request = edits(allowed.headers)?;
-    let mut answer = edits(allowed.response_headers_to_add)?;
-    answer.retain(|edit| !fields::is_framing(&edit.name));
-    let said: Vec<_> = request.iter().map(|edit| (&edit.name, &edit.value)).collect();
-    let set = allowed.query_parameters_to_set.into_iter();
-    let changes = Changes {
-        identity: principal.and_then(|who| who.find(&said)),
-        removed: removed.collect(),
-        request,
-        answer,
-        query_set: set.map(|parameter| (parameter.key, parameter.value)).collect(),
-        query_removed: allowed.query_parameters_to_remove,
-    };
-    Ok(changes.into())
 }
 
 fn refusal(denied: Denied) -> Result<Verdict, Reason> {
@@ -171,7 +191,9 @@ fn refusal(denied: Denied) -> Result<Verdict, Reason> {
             edit.apply(&mut headers);
         }
     }
-    Ok(Refusal { status, headers, body: Bytes::from(denied.body) }.into())
+    let body = Bytes::from(denied.body);
+    let knows_nobody = status == StatusCode::UNAUTHORIZED;
+    Ok(Refusal { status, headers, body, knows_nobody }.into())
 }
 
 /// The changes that a service asks for.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use regex::Regex;
 
 use super::identity::Principal;
+use super::judge::Unlisted;
 use super::sign_in::SignIn;
 use super::spec::{AskMethod, HttpSpec};
 use super::verdict::{Changes, KEPT, NOT_KEPT, Refusal, Said, Verdict};
@@ -43,12 +44,12 @@ pub(super) struct Http {
 struct Taken {
     names: Vec<HeaderName>,
     pattern: Option<Regex>,
-    /// Where nothing is listed: all.
+    /// All, where nothing is listed: see [`Unlisted`].
     all: bool,
 }
 
 impl Http {
-    pub fn compile(spec: &HttpSpec) -> Result<Self, Invalid> {
+    pub fn compile(spec: &HttpSpec, unlisted: Unlisted) -> Result<Self, Invalid> {
         let path = match spec.path.as_deref().filter(|path| !path.is_empty()) {
             None => String::new(),
             Some(path) => absolute("http.path", path)?,
@@ -69,7 +70,7 @@ impl Http {
             forwards_original: spec.forward_original,
             method,
             allowed: fields::names("http.allowedHeaders", &spec.allowed_headers)?,
-            taken: Taken::compile(spec)?,
+            taken: Taken::compile(spec, unlisted)?,
             cookies: spec.response_cookies.clone(),
             sign_in: spec.sign_in.as_ref().map(SignIn::compile).transpose()?,
         })
@@ -173,10 +174,7 @@ impl Http {
 
     /// Removes what only the service may say: where it says nothing, nobody does.
     pub fn strip(&self, headers: &mut HeaderMap) {
-        for name in &self.taken.names {
-            headers.remove(name);
-            fields::remove_look_alikes(headers, name);
-        }
+        fields::strip(&self.taken.names, headers);
         let Some(pattern) = &self.taken.pattern else { return };
         let is_like = |name: &&HeaderName| {
             let text = name.as_str();
@@ -190,17 +188,14 @@ impl Http {
 }
 
 impl Taken {
-    fn compile(spec: &HttpSpec) -> Result<Self, Invalid> {
+    fn compile(spec: &HttpSpec, unlisted: Unlisted) -> Result<Self, Invalid> {
         let field = "http.allowedResponseHeaders";
-        let names = fields::names(field, &spec.allowed_response_headers)?;
-        if let Some(i) = names.iter().position(fields::is_of_proxy) {
-            let message = format!("{} is set by the proxy alone; leave it out", names[i]);
-            return Err(Invalid::new(format!("{field}[{i}]"), message));
-        }
+        let names = fields::taken(field, &spec.allowed_response_headers)?;
         let pattern = spec.allowed_response_headers_regex.as_deref();
         let regex = |pattern| rewrite::regex("http.allowedResponseHeadersRegex", pattern);
         let pattern = pattern.map(regex).transpose()?;
-        let all = names.is_empty() && pattern.is_none() && !spec.forward_original;
+        let lists_none = names.is_empty() && pattern.is_none();
+        let all = lists_none && !spec.forward_original && unlisted == Unlisted::Taken;
         Ok(Taken { names, pattern, all })
     }
 
@@ -255,5 +250,6 @@ fn refusal(answer: Answer) -> Refusal {
     for (name, value) in all.iter().filter(|(name, _)| is_kept(name)) {
         headers.append(name, value.clone());
     }
-    Refusal { status, headers, body: if is_whole { body } else { Bytes::new() } }
+    let body = if is_whole { body } else { Bytes::new() };
+    Refusal { status, headers, body, knows_nobody: status == StatusCode::UNAUTHORIZED }
 }

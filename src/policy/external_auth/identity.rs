@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::fields;
 use super::spec::IdentitySpec;
@@ -40,12 +40,9 @@ impl Principal {
         })
     }
 
-    /// Removes what the client says itself.
-    pub fn strip(&self, headers: &mut HeaderMap) {
-        for name in [&self.subject].into_iter().chain(&self.groups) {
-            headers.remove(name);
-            fields::remove_look_alikes(headers, name);
-        }
+    /// The names of its fields.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        [&self.subject].into_iter().chain(&self.groups)
     }
 
     /// Reads who it is from the fields of a yes. A name that is too long or no text is none.

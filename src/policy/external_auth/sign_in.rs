@@ -67,6 +67,6 @@ impl SignIn {
         for cookie in said.get_all(SET_COOKIE) {
             headers.append(SET_COOKIE, cookie.clone());
         }
-        Ok(Refusal { status: StatusCode::FOUND, headers, body: Bytes::new() })
+        Ok(Refusal { status: StatusCode::FOUND, headers, body: Bytes::new(), knows_nobody: true })
     }
 }

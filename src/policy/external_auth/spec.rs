@@ -37,7 +37,8 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fail_open: bool,
     /// Who the client is, as the service's yes says it: for limits by subject or group and for
-    /// the access log.
+    /// the access log. For authorization, which comes before `externalAuth`, let the service be a
+    /// method of `authentication`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentitySpec>,
     /// Keeps what the service said, so that the same question is not asked again for a while.
@@ -96,8 +97,8 @@ pub struct HttpSpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub allowed_headers: Vec<String>,
     /// Fields of the answer that the request to the backend gets; what the client wrote in
-    /// them is removed. Empty: with `forwardOriginal` none, otherwise all but those that
-    /// describe the answer itself.
+    /// them is removed. Empty: with `forwardOriginal` and in a method of authentication none,
+    /// otherwise all but those that describe the answer itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub allowed_response_headers: Vec<String>,
@@ -154,6 +155,11 @@ pub struct GrpcSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub allowed_headers: Vec<String>,
+    /// Fields that the service may write into the request to the backend; what the client wrote
+    /// in them is removed. Empty: in a method of authentication none, otherwise all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub allowed_response_headers: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -170,7 +176,8 @@ pub struct ForwardBody {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentitySpec {
-    /// The field with the subject, such as X-User-Id. A yes without it changes nothing.
+    /// The field with the subject, such as X-User-Id. A yes without it changes nothing; of a
+    /// method of authentication it is refused.
     #[schemars(length(min = 1, max = 256))]
     pub header: String,
     /// The field with the groups, with commas between them.

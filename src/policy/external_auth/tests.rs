@@ -3,97 +3,18 @@
 mod forward_auth;
 mod kept;
 
-use std::cell::RefCell;
-use std::future::ready;
+use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-use prost::Message;
 
+use super::judge::{MAX_ASKING, MAX_BODY};
+use super::testing::{Fake, refs, set};
 use super::*;
-use crate::policy::Lent;
 use crate::policy::testing::exchange_with;
 use crate::services::ext_authz::{
-    Allowed, CheckRequest, CheckResponse, Denied, Header, HeaderOption, HttpRequest, HttpResponse,
-    HttpStatus, Status,
+    Allowed, CheckResponse, Denied, HeaderOption, HttpResponse, HttpStatus, Status,
 };
-use crate::services::{Answer, Services};
-
-/// A service that gives one answer and remembers what it was asked.
-struct Fake {
-    answer: Result<Answer, Reason>,
-    body: &'static [u8],
-    asked: RefCell<Vec<Request<Bytes>>>,
-}
-
-impl Fake {
-    fn new(answer: Result<Answer, Reason>) -> Self {
-        Fake { answer, body: b"", asked: RefCell::default() }
-    }
-
-    fn answers(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> Self {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, HeaderValue::from_static(value));
-        }
-        Fake::new(Ok(Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: map,
-            body: Bytes::from_static(body.as_bytes()),
-            is_whole: true,
-            trailers: HeaderMap::new(),
-        }))
-    }
-
-    fn checks(response: &CheckResponse) -> Self {
-        let mut body = vec![0];
-        body.extend(u32::try_from(response.encoded_len()).unwrap().to_be_bytes());
-        body.extend(response.encode_to_vec());
-        let mut fake = Fake::answers(200, &[], "");
-        let answer = fake.answer.as_mut().unwrap();
-        answer.body = body.into();
-        answer.trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        fake
-    }
-
-    fn asked(&self) -> Request<Bytes> {
-        self.asked.take().pop().unwrap()
-    }
-
-    /// What was asked by gRPC.
-    fn checked(&self) -> HttpRequest {
-        let asked = self.asked();
-        assert_eq!(asked.uri(), "/envoy.service.auth.v3.Authorization/Check");
-        let check = CheckRequest::decode(asked.body().slice(5..)).unwrap();
-        check.attributes.unwrap().request.unwrap().http.unwrap()
-    }
-}
-
-impl Services for Fake {
-    fn call(
-        &self,
-        to: ServiceId,
-        request: Request<Bytes>,
-        limits: Limits,
-    ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
-        assert_eq!((to, limits.max_body), (ServiceId(7), LIMITS.max_body));
-        self.asked.borrow_mut().push(request);
-        Box::pin(ready(self.answer.clone()))
-    }
-}
-
-impl Lent for Fake {
-    fn body(&self, most: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
-        let fits = self.body.len() <= most;
-        let body = if fits { Ok(Bytes::from_static(self.body)) } else { Err(Reason::BodyTooLarge) };
-        Box::pin(ready(body))
-    }
-}
-
-fn refs() -> Refs {
-    Refs { services: [(BACKEND_REF, ServiceId(7))].into(), ..Refs::default() }
-}
 
 fn policy(spec: &Spec) -> ExternalAuth {
     ExternalAuth::compile(spec, &refs()).unwrap()
@@ -105,7 +26,7 @@ fn http(spec: HttpSpec) -> ExternalAuth {
 
 fn grpc(allowed: &[&str]) -> ExternalAuth {
     let allowed_headers = strings(allowed);
-    let grpc = Some(GrpcSpec { allowed_headers });
+    let grpc = Some(GrpcSpec { allowed_headers, ..GrpcSpec::default() });
     policy(&Spec { protocol: Protocol::Grpc, grpc, ..Spec::default() })
 }
 
@@ -306,11 +227,6 @@ fn grpc_gets_a_body_as_text_or_else_as_bytes() {
     }
 }
 
-fn set(key: &str, value: &str) -> HeaderOption {
-    let header = Header { key: key.into(), value: value.into(), ..Header::default() };
-    HeaderOption { header: Some(header), ..HeaderOption::default() }
-}
-
 #[test]
 fn a_yes_by_grpc_changes_request_and_answer() {
     let append = |key, value| HeaderOption { append: Some(true), ..set(key, value) };
@@ -344,6 +260,28 @@ fn a_yes_by_grpc_changes_request_and_answer() {
     policy.on_response(&ex, &mut res);
     policy.on_response(&ex, &mut res);
     assert_eq!(fields(&res.headers), ["content-length: 5", "set-cookie: own", "set-cookie: s"]);
+}
+
+#[test]
+fn what_is_listed_comes_from_the_grpc_service_alone() {
+    let fake = Fake::checks(&CheckResponse {
+        status: Some(Status { code: 0 }),
+        http_response: Some(HttpResponse::Allowed(Allowed {
+            headers: vec![set("X-User", "ann"), set("x-other", "1")],
+            ..Allowed::default()
+        })),
+    });
+    let with = |names: &[&str]| {
+        let allowed_response_headers = strings(names);
+        let grpc = Some(GrpcSpec { allowed_response_headers, ..GrpcSpec::default() });
+        Spec { protocol: Protocol::Grpc, grpc, ..Spec::default() }
+    };
+    let evil = [("x-user", "evil"), ("x_group", "admin"), ("x-group", "admin"), ("x-mine", "1")];
+    let mut ex = get(&fake, &evil);
+    assert!(answer(&policy(&with(&["X-User", "x-group"])), &mut ex).is_none());
+    assert_eq!(fields(&ex.request.headers), ["x-mine: 1", "x-user: ann"]);
+    let error = ExternalAuth::compile(&with(&["x-user", "Host"]), &refs()).unwrap_err();
+    assert_eq!(error.field, "grpc.allowedResponseHeaders[1]");
 }
 
 #[test]
@@ -400,15 +338,15 @@ fn a_check_that_contradicts_itself_is_a_no() {
 #[test]
 fn more_than_a_bound_do_not_wait_for_the_service_at_once() {
     let (fake, policy) = (Fake::answers(200, &[], ""), http(HttpSpec::default()));
-    policy.state.asking.store(MAX_ASKING, Relaxed);
+    policy.judge.asking.store(MAX_ASKING, Relaxed);
     let reply = answer(&policy, &mut get(&fake, ASK)).unwrap();
     assert_eq!((reply.status.as_u16(), reply.reason), (503, Reason::Overloaded));
-    policy.state.asking.store(MAX_ASKING - 1, Relaxed);
+    policy.judge.asking.store(MAX_ASKING - 1, Relaxed);
     assert!(answer(&policy, &mut get(&fake, ASK)).is_none());
-    assert_eq!(policy.state.asking.load(Relaxed), MAX_ASKING - 1);
+    assert_eq!(policy.judge.asking.load(Relaxed), MAX_ASKING - 1);
     let mut next = http(HttpSpec::default());
     next.adopt(&policy);
-    assert_eq!(next.state.asking.load(Relaxed), MAX_ASKING - 1);
+    assert_eq!(next.judge.asking.load(Relaxed), MAX_ASKING - 1);
 }
 
 #[test]

@@ -28,15 +28,16 @@ pub(super) struct Said {
     pub keep_ms: u64,
 }
 
-#[derive(Debug)]
-pub(super) enum Verdict {
-    Allowed(Box<Changes>),
-    Denied(Box<Refusal>),
+/// What a service decided. Shared: a verdict that is kept is carried out many times.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    Allowed(Arc<Changes>),
+    Denied(Arc<Refusal>),
 }
 
 /// What a yes changes.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub struct Changes {
     /// Fields that the request loses.
     pub removed: Vec<HeaderName>,
     /// Fields that the request gets.
@@ -46,22 +47,25 @@ pub(super) struct Changes {
     /// Parameters of the query, decoded.
     pub query_set: Vec<(String, String)>,
     pub query_removed: Vec<String>,
+    /// Who the client is, if it says so.
     pub identity: Option<Arc<Identity>>,
 }
 
 /// The answer that a client gets.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The service said 401: it does not know who asks, whatever the client is answered.
+    pub knows_nobody: bool,
 }
 
 impl Verdict {
     /// Refused without a word for the client.
     pub fn denied() -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Refusal { status: Reason::AuthDenied.status(), headers, body }.into()
+        Refusal { status: Reason::AuthDenied.status(), headers, body, knows_nobody: false }.into()
     }
 
     /// Whether a client can be given this status as a refusal: of the others some would say
@@ -74,19 +78,20 @@ impl Verdict {
 
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
-        Verdict::Denied(Box::new(refusal))
+        Verdict::Denied(Arc::new(refusal))
     }
 }
 
 impl From<Changes> for Verdict {
     fn from(changes: Changes) -> Self {
-        Verdict::Allowed(Box::new(changes))
+        Verdict::Allowed(Arc::new(changes))
     }
 }
 
 impl Refusal {
+    /// The service's own answer.
     pub fn reply(&self) -> Reply {
-        let Refusal { status, headers, body } = self;
+        let Refusal { status, headers, body, knows_nobody: _ } = self;
         Reply {
             status: *status,
             headers: headers.clone(),
@@ -97,6 +102,8 @@ impl Refusal {
 }
 
 impl Changes {
+    /// Makes them. What only the service may write is gone by then: see
+    /// [`Judge::strip`](super::Judge::strip).
     pub fn apply(&self, ex: &mut Exchange<'_>) {
         let headers = &mut ex.request.headers;
         for name in self.removed.iter().filter(|name| !fields::is_of_proxy(name)) {

@@ -167,17 +167,30 @@ fn what_speaks_grpc_is_reached_by_http2() {
 
 #[test]
 fn a_middleware_that_asks_a_service_needs_it_and_a_grant() {
-    let of = |backend: &str| {
-        let spec = format!("{{externalAuth: {{protocol: HTTP, backendRef: {backend}}}}}");
-        let route = route("r", &rule(NAMED));
-        let translation = translate(&world(&[GATEWAY, SERVICE, AUTH, &middleware(&spec), &route]));
-        let status = written(&translation, ObjectKind::Middleware, "m").unwrap();
-        let accepted = condition(&status["ancestors"][0]["conditions"], "Accepted");
-        (accepted, outcome(&translation.graph, 80, "h", "/"))
-    };
-    let both = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-    assert_eq!(of("{name: auth, port: 9000}"), both("True/Accepted", "app*1"));
-    let refused = both("False/Invalid", "InvalidPolicy");
-    assert_eq!(of("{name: gone, port: 9000}"), refused);
-    assert_eq!(of("{name: auth, port: 9000, namespace: other}"), refused);
+    for (spec, field) in [
+        ("{externalAuth: {protocol: HTTP, backendRef: BACKEND}}", "spec.externalAuth"),
+        (
+            "{authentication: {methods: [{apiKey: {}}, {external: {protocol: HTTP, \
+             identity: {header: X-User}, backendRef: BACKEND}}]}}",
+            "spec.authentication.methods[1].external",
+        ),
+    ] {
+        let of = |backend: &str| {
+            let spec = middleware(&spec.replace("BACKEND", backend));
+            let route = route("r", &rule(NAMED));
+            let translation = translate(&world(&[GATEWAY, SERVICE, AUTH, &spec, &route]));
+            let status = written(&translation, ObjectKind::Middleware, "m").unwrap();
+            let conditions = &status["ancestors"][0]["conditions"];
+            let message = conditions[0]["message"].as_str().unwrap().to_owned();
+            let answer = outcome(&translation.graph, 80, "h", "/");
+            (condition(conditions, "Accepted"), answer, message)
+        };
+        let (accepted, answer, _) = of("{name: auth, port: 9000}");
+        assert_eq!((&*accepted, &*answer), ("True/Accepted", "app*1"), "{field}");
+        for backend in ["{name: gone, port: 9000}", "{name: auth, port: 9000, namespace: other}"] {
+            let (accepted, answer, message) = of(backend);
+            assert_eq!((&*accepted, &*answer), ("False/Invalid", "InvalidPolicy"), "{field}");
+            assert!(message.contains(&format!("{field}.backendRef")), "{message}");
+        }
+    }
 }

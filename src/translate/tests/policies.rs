@@ -82,6 +82,25 @@ fn an_invalid_middleware_that_nobody_uses_says_so_all_the_same() {
 }
 
 #[test]
+fn a_policy_that_nothing_uses_says_so_until_something_does() {
+    let m = middleware("m", "", &mark("m"));
+    let said = |parts: &[&str]| {
+        let translation = translate(&world(parts));
+        let status = written(&translation, ObjectKind::Middleware, "m").unwrap();
+        assert_eq!(status["ancestors"].as_array().unwrap().len(), 1);
+        let ancestor = &status["ancestors"][0];
+        let message = ancestor["conditions"][0]["message"].as_str().unwrap().to_owned();
+        let accepted = condition(&ancestor["conditions"], "Accepted");
+        (ancestor["ancestorRef"]["kind"].as_str().unwrap().to_owned(), accepted, message)
+    };
+    let (kind, accepted, message) = said(&[GATEWAY, &m]);
+    assert_eq!((kind.as_str(), accepted.as_str()), ("Middleware", "True/Accepted"));
+    assert!(message.starts_with("nothing uses it"), "{message}");
+    let used = said(&[GATEWAY, SERVICE, &m, &route("r", EXTENSION)]);
+    assert_eq!((used.0.as_str(), used.2.as_str()), ("HTTPRoute", ""));
+}
+
+#[test]
 fn of_one_kind_of_transform_the_most_specific_level_wins() {
     let levels = [
         ("gateway", target("Gateway", "gw", "")),

@@ -184,7 +184,7 @@ fn kept_answers_outlive_a_graph_and_are_bounded() {
         let _ = answer(&new, &mut get(&fake, &[("authorization", &authorization)]));
         fake.asked.borrow_mut().clear();
     }
-    let text = format!("{:?}", new.cache);
+    let text = format!("{:?}", new.judge.cache);
     let entries = text.split("entries: ").nth(1).unwrap().split([' ', ',']).next().unwrap();
     assert!(entries.parse::<usize>().unwrap() <= 16_384, "{text}");
 }
