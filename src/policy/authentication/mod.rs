@@ -1,12 +1,12 @@
-//! Who asks: one policy of one or more methods (tokens, API keys, passwords, certificates, a service that says
-//! who it is) that
-//! gives the request its [`Identity`], or answers 401 with every challenge.
+//! Who asks: one policy of one or more methods (tokens, API keys, passwords, certificates, a
+//! service that says who it is) that gives the request its [`Identity`], or answers 401 with
+//! every challenge.
 //!
 //! Each method says for itself whether a request has its credentials and whose they are
 //! ([`method`]); what follows from all of them together is in [`decision`]. What identifies
 //! somebody to us goes no further: credentials are removed from the request once all gates have
-//! seen it, and the fields that tell the backend who it is are ours alone ([`headers`]). What somebody may do is
-//! `authorization`'s work.
+//! seen it, and the fields that tell the backend who it is are ours alone ([`headers`]). What
+//! somebody may do is `authorization`'s work.
 
 pub mod api_key;
 pub mod basic;
