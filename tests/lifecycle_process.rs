@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+mod ports;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -26,8 +28,7 @@ impl Drop for Demo {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    ports::free_port(ports::OF_PROXIES)
 }
 
 fn at(port: u16) -> SocketAddr {

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+mod ports;
 mod redis_server;
 
 use std::future::ready;

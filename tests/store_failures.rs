@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use fixtures::Site;
 use redis_server::Server;
-use support::{Raw, eventually, field, status};
+use support::{Raw, eventually, field, ports, status};
 
 /// A route for each failure mode, and one without a limit. A limit is far more than a test sends,
 /// except for `tight`.

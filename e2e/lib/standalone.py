@@ -4,8 +4,10 @@ The objects are those of a cluster; only the endpoints are processes of this mac
 """
 
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,14 +20,24 @@ from e2e.lib.manifests import CLASS, GATEWAY_API
 from e2e.lib.wait import wait_for
 
 HOST = "127.0.0.1"
+_PORTS = range(22_000, 32_000)
+_ports = itertools.islice(itertools.cycle(_PORTS), random.randrange(len(_PORTS)), None)
 _META = {"namespace": "default"}
 
 
 def free_port() -> int:
-    """A port that nobody has now; whoever takes it next binds it with SO_REUSEADDR."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
+    """A port that nobody has now; whoever takes it next binds it with SO_REUSEADDR. Not one of
+    those that the system gives away (32768 and up): it could become the near end of a connection
+    before it is bound."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 class Standalone:

@@ -4,14 +4,14 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::ports;
 use tempfile::TempDir;
 use tidegate::services::store::redis::{Address, Redis, RedisConfig};
 use tidegate::services::store::{Algorithm, Check, Store as _, StoreError, Verdict};
@@ -20,16 +20,9 @@ use tokio::runtime::{Builder, LocalOptions};
 /// A limit for everything that should happen soon.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// A port that nobody else has, for this process.
+/// A port that nobody else has, for a server.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
-            return port;
-        }
-    }
+    ports::free_port(ports::OF_SERVERS)
 }
 
 /// A running server. It is killed with this.

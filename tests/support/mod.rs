@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
 pub mod http2;
+#[path = "../ports/mod.rs"]
+pub mod ports;
 pub mod streams;
 
-use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,9 @@ use tidegate::telemetry::Telemetry;
 /// A limit for everything that should happen soon.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// A port that nobody else has, for this process.
+/// A port that nobody else has, for a Tidegate.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
-            return port;
-        }
-    }
+    ports::free_port(ports::OF_PROXIES)
 }
 
 /// A graph with one listener, on which everything goes to one backend unless told otherwise.

@@ -1,8 +1,10 @@
 //! The script against a model of it that is written down plainly, over random checks and a clock
 //! of the test's own.
 
+#[path = "../../../../tests/ports/mod.rs"]
+mod ports;
+
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -136,9 +138,7 @@ impl Drop for Server {
 }
 
 fn server() -> Server {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = ports::free_port(ports::OF_SERVERS);
     let dir = tempfile::tempdir().unwrap();
     let child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
