@@ -20,8 +20,7 @@ from e2e.lib.manifests import CLASS, GATEWAY_API
 from e2e.lib.wait import wait_for
 
 HOST = "127.0.0.1"
-_PORTS = range(22_000, 32_000)
-_ports = itertools.islice(itertools.cycle(_PORTS), random.randrange(len(_PORTS)), None)
+_ports = itertools.cycle(random.sample(range(22_000, 32_000), 10_000))
 _META = {"namespace": "default"}
 
 

@@ -245,11 +245,35 @@ impl Raw {
         String::from_utf8(text).unwrap()
     }
 
-    /// A head and the body that its Content-Length tells.
+    /// A head and its body: what its Content-Length tells, or all chunks as they came.
     pub fn message(&mut self) -> String {
-        let head = self.head();
-        let length = field(&head, "content-length").map_or(0, |v| v.parse().unwrap());
-        head + &self.exactly(length)
+        let mut text = self.head();
+        if field(&text, "transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            self.chunks(&mut text);
+            return text;
+        }
+        let length = field(&text, "content-length").map_or(0, |v| v.parse().unwrap());
+        text + &self.exactly(length)
+    }
+
+    fn chunks(&mut self, text: &mut String) {
+        loop {
+            let line = self.until("\r\n");
+            *text += &line;
+            let digits = line.split([';', '\r']).next().unwrap_or_default();
+            match usize::from_str_radix(digits, 16) {
+                Ok(size) if size > 0 => *text += &self.exactly(size + 2),
+                _ => break,
+            }
+        }
+        // Trailers, and an empty line in any case.
+        loop {
+            let line = self.until("\r\n");
+            *text += &line;
+            if matches!(line.as_str(), "" | "\r\n") {
+                return;
+            }
+        }
     }
 
     /// Everything until the connection ends.
