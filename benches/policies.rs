@@ -1,44 +1,23 @@
 //! What policies add to a request: `cargo bench --bench policies`.
 
+#[path = "../tests/nothing/mod.rs"]
+mod nothing;
+
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nothing::Nothing;
 use tidegate::policy::authentication::{self, method};
 use tidegate::policy::consumer::{Consumer, Consumers, KeyDigest};
 use tidegate::policy::header_edits::Header;
 use tidegate::policy::{
-    AnyPolicy, AnySpec, Client, Exchange, Lent, Refs, RequestHead, ResponseHead, Scheme, cors,
+    AnyPolicy, AnySpec, Client, Exchange, Refs, RequestHead, ResponseHead, Scheme, cors,
     header_edits, jwt, rate_limit,
 };
-use tidegate::reason::Reason;
-use tidegate::services::{Answer, Limits, ServiceId, Services};
-
-/// Lends nothing.
-struct Nothing;
-
-impl Services for Nothing {
-    fn call(
-        &self,
-        _: ServiceId,
-        _: Request<Bytes>,
-        _: Limits,
-    ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
-        Box::pin(ready(Err(Reason::NoEndpoints)))
-    }
-}
-
-impl Lent for Nothing {
-    fn body(&self, _: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
-        Box::pin(ready(Ok(Bytes::new())))
-    }
-}
 
 fn exchange() -> Exchange<'static> {
     let mut headers = HeaderMap::with_capacity(16);

@@ -9,10 +9,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+mod nothing;
 mod ports;
 mod redis_server;
 
-use std::future::ready;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::ops::ControlFlow;
@@ -20,20 +20,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 
-use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method};
+use nothing::Nothing;
 use redis_server::{Server, answers, check, on_worker, patient, store};
 use tidegate::policy::rate_limit::spec::{
     AlgorithmName, Cost, FailureMode, Limit, RedisStore, Spec, Store, StoreType,
 };
-use tidegate::policy::{
-    AnyPolicy, AnySpec, Client, Exchange, Lent, Refs, RequestHead, Scheme, duration,
-};
+use tidegate::policy::{AnyPolicy, AnySpec, Client, Exchange, Refs, RequestHead, Scheme, duration};
 use tidegate::reason::Reason;
 use tidegate::services::store::redis::{Redis, RedisConfig};
 use tidegate::services::store::{Algorithm, Store as Shared};
-use tidegate::services::{Answer, Limits, ServiceId, Services};
 
 const ALL: [AlgorithmName; 5] = [
     AlgorithmName::TokenBucket,
@@ -133,26 +129,6 @@ fn number(from: &mut impl BufRead, mark: char) -> Option<usize> {
     let mut line = String::new();
     from.read_line(&mut line).ok().filter(|n| *n > 0)?;
     line.strip_prefix(mark)?.trim_end().parse().ok()
-}
-
-/// Lends nothing.
-struct Nothing;
-
-impl Services for Nothing {
-    fn call(
-        &self,
-        _: ServiceId,
-        _: Request<Bytes>,
-        _: Limits,
-    ) -> LocalBoxFuture<'_, Result<Answer, Reason>> {
-        Box::pin(ready(Err(Reason::NoEndpoints)))
-    }
-}
-
-impl Lent for Nothing {
-    fn body(&self, _: usize) -> LocalBoxFuture<'_, Result<Bytes, Reason>> {
-        Box::pin(ready(Ok(Bytes::new())))
-    }
 }
 
 /// A limit of everybody whose requests say what they cost. Because they may differ, the pod does
